@@ -1,0 +1,1 @@
+"""Throughput benchmarks on one shared harness, and the machine checks that need a GPU."""

@@ -1,0 +1,1 @@
+"""From media files to batches of tensors: converters, shards, sample order, and the DALI graph."""

@@ -1,0 +1,1 @@
+"""The XKD network: tokenizers, ViT encoders, masked autoencoders, projectors, refinement."""
