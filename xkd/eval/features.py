@@ -1,0 +1,48 @@
+"""Frozen features of the clips of a shard folder, from any number of nets in one decoding pass."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# {modality: function from normalised clips, video [B, 3, T, H, W] or audio [B, 1, F, S], to features [B, D]}
+FeatureNet = Mapping[str, Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one split: an array [N, D] a modality, its rows in the order of `labels` and `keys`."""
+
+    arrays: dict[str, np.ndarray]
+    labels: np.ndarray
+    keys: list[str]
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities, and "both" where there are two."""
+        return [*self.arrays, *(["both"] if len(self.arrays) == 2 else [])]
+
+    def of(self, modality: str) -> np.ndarray:
+        """Features [N, D] of one modality; "both" is the concatenation."""
+        return np.concatenate(list(self.arrays.values()), axis=1) if modality == "both" else self.arrays[modality]
+
+
+@torch.inference_mode()
+def extract(loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
+    """Features of every clip that `loader` (preset "eval") yields, for each of the named nets."""
+    rows = {name: {modality: [] for modality in net} for name, net in nets.items()}
+    labels, keys = [], []
+    for batch in loader.epoch(0):
+        clips = {"video": batch.video_global, "audio": batch.audio_global}
+        for name, net in nets.items():
+            for modality, features in net.items():
+                rows[name][modality].append(features(clips[modality]).float().cpu().numpy())
+        labels.append(batch.labels.cpu().numpy())
+        keys += batch.keys
+    labels = np.concatenate(labels)
+    return {
+        name: Features({modality: np.concatenate(parts) for modality, parts in by_modality.items()}, labels, keys)
+        for name, by_modality in rows.items()
+    }
