@@ -54,10 +54,14 @@ def shards_write(args):
     )
 
 
-def train(args):
-    from xkd.train.__main__ import main
+def pretrain(args):
+    from xkd.config import load
+    from xkd.train.config import PretrainConfig
 
-    return main(args.config, args.overrides)
+    config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
+    from xkd.train.trainer import train
+
+    return train(config)
 
 
 def evaluate(args):
@@ -95,6 +99,8 @@ def env(args):
 
 
 _WORKERS = argument("--workers", type=int, default=1, help="processes (default 1)")
+# The deepspeed launcher passes it; the environment variable LOCAL_RANK, which is read, says the same.
+_LOCAL_RANK = argument("--local_rank", type=int, help=argparse.SUPPRESS)
 _CONFIG = (
     argument("config", metavar="CONFIG", help="yaml file, or its path below configs/"),
     argument("overrides", metavar="section.key=value", nargs="*", help="replaces a field of the file"),
@@ -127,7 +133,7 @@ COMMANDS = (
             argument("--limit", type=int, metavar="N", help="convert the first N samples only"),
         ),
     ),
-    Command("train", "pre-train", train, _CONFIG),
+    Command("train", "pre-train", pretrain, (*_CONFIG, _LOCAL_RANK)),
     Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
