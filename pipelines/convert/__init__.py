@@ -1,0 +1,1 @@
+"""Converts datasets to shards: sources list items, workers convert each to its clean form, one writer packs them into shards."""

@@ -1,0 +1,88 @@
+"""A shard folder as an indexed, read-only set of samples."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from xkd.pipelines.manifest import Manifest, read_manifest
+from xkd.pipelines.sidecar import AudioEntry, Columns, VideoEntry, open_sidecar, unpack
+
+# Each open sidecar holds a file descriptor, of which a process may have few; opening one again is cheap.
+OPEN_SIDECARS = 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a sample's bytes are and what they decode to; `id` is its place in the set, `shard` the tar."""
+
+    id: int
+    shard: Path
+    key: str
+    labels: tuple[int, ...]
+    video: VideoEntry
+    audio: AudioEntry
+
+
+class ShardSet:
+    """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder = folder
+        self.manifest = manifest
+        self._starts = np.cumsum([0, *(shard.num_samples for shard in manifest.shards)])
+        self._columns = lru_cache(OPEN_SIDECARS)(self._open_columns)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "ShardSet":
+        """Open a finished shard folder; ValueError if it is absent, unfinished, or its files do not fit its manifest."""
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        for shard in manifest.shards:
+            _check_size(folder / f"{shard.name}.tar", shard.tar_bytes)
+            _check_size(folder / f"{shard.name}.safetensors", shard.sidecar_bytes)
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        return self.manifest.num_samples
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.manifest.classes)
+
+    def sample(self, index: int) -> Sample:
+        """The sample at `index`, 0 <= index < len(self)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        entry = unpack(self._columns(shard), index - self._starts[shard])
+        tar = self.folder / f"{self.manifest.shards[shard].name}.tar"
+        return Sample(index, tar, entry.key, entry.labels, entry.video, entry.audio)
+
+    def column(self, name: str) -> np.ndarray:
+        """A sidecar column of all samples (a copy), such as `video_frames` or `audio_samples`."""
+        return np.concatenate([self._columns(shard)[name] for shard in range(len(self.manifest.shards))])
+
+    def labels(self) -> np.ndarray:
+        """The class of each sample [N] int64; ValueError unless every sample has exactly one."""
+        for shard in range(len(self.manifest.shards)):
+            counts = np.diff(self._columns(shard)["labels_offsets"])
+            if (counts != 1).any():
+                index = int(self._starts[shard] + np.flatnonzero(counts != 1)[0])
+                sample = self.sample(index)
+                raise ValueError(f"{self.folder}: sample {sample.key} has {len(sample.labels)} labels; here each needs exactly one")
+        return self.column("labels").astype(np.int64)
+
+    def _open_columns(self, shard: int) -> Columns:
+        record = self.manifest.shards[shard]
+        columns = open_sidecar(self.folder / f"{record.name}.safetensors")
+        assert len(columns["key"]) == record.num_samples, record.name
+        return columns
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.exists() else None
+    if found != size:
+        state = "is missing" if found is None else f"has {found} bytes, but {size} in the manifest"
+        raise ValueError(f"{path}: {state}; copy the shard folder again, or delete it and write it again")

@@ -1,0 +1,1 @@
+"""From any media file to the clean form that shards store, and back: decoding, resampling, encoding."""

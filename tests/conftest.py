@@ -1,0 +1,38 @@
+"""Shared fixtures: one thread everywhere, and a small set of real media with its shards."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and numpy when a test module imports them, and by child processes
+
+import pytest
+
+from tests.media import moving_bar, tone, write_clip
+
+
+@pytest.fixture(scope="session")
+def media_folder(tmp_path_factory):
+    """Class folders of 12 mp4 files (H.264, AAC, 2.5 s, 16:9 and square, a bar over red or blue, a low or a high tone)."""
+    root = tmp_path_factory.mktemp("media")
+    for label, (name, hue, hertz) in enumerate([("low", (200, 30, 30), 300), ("high", (30, 30, 200), 2000)]):
+        for index in range(6):
+            write_clip(
+                root / name / f"{name} {index}.mp4",
+                picture=moving_bar(hue, speed=0.2 + 0.1 * index),
+                sound=tone(hertz * (1 + 0.05 * index)),
+                seconds=2.5,
+                fps=12,
+                height=144,
+                width=256 if (index + label) % 2 else 144,
+                sample_rate=44100,
+            )
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(media_folder, tmp_path_factory):
+    """The `media_folder` converted: 12 samples of 20 frames at 8 fps in two shards (of 8 and 4 samples), 2 classes."""
+    from xkd.pipelines.convert.write import write_shards
+
+    out = tmp_path_factory.mktemp("tiny_shards")
+    write_shards(media_folder, out, split="train", workers=1, shard_samples=8)
+    return out
