@@ -194,10 +194,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
+        for place, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark)
-            if keys.count(key) > 1:
+            if key in keys[:place]:
                 raise yaml.constructor.ConstructorError(problem=f"{key!r} is set twice", problem_mark=key_node.start_mark)
         return super().construct_mapping(node, deep)
 

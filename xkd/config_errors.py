@@ -63,7 +63,8 @@ def _describe(detail: dict, schema: type[BaseModel]) -> tuple[tuple, str]:
     value = quote(detail["input"])
     if kind == "extra_forbidden":
         keys, parent = _resolve(schema, location[:-1])
-        return (*keys, location[-1]), _unknown_key(location[-1], parent, schema)
+        keys += (location[-1],)
+        return keys, _unknown_key(keys, parent, schema)
     if kind == "missing":
         keys, parent = _resolve(schema, location[:-1])
         return (*keys, location[-1]), _missing(location[-1], parent)
@@ -74,6 +75,8 @@ def _describe(detail: dict, schema: type[BaseModel]) -> tuple[tuple, str]:
         return keys, unknown_choice(detail["input"], _listed(context["expected"]))
     if kind == "union_tag_invalid":
         return (*keys, context["discriminator"].strip("'")), unknown_choice(context["tag"], _listed(context["expected_tags"]))
+    if kind == "union_tag_not_found":
+        return (*keys, context["discriminator"].strip("'")), "is missing; set it"
     if kind in ("model_type", "model_attributes_type"):
         return keys, f"{value} is not a section; its keys are {', '.join(_fields(arms))}"
     if kind in _SENTENCES:
@@ -81,11 +84,11 @@ def _describe(detail: dict, schema: type[BaseModel]) -> tuple[tuple, str]:
     return keys, f"{value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def _unknown_key(key: str, parent: list, schema: type[BaseModel]) -> str:
+def _unknown_key(keys: tuple, parent: list, schema: type[BaseModel]) -> str:
     known = list(_fields(parent))
-    elsewhere = [path for path in _dotted_paths(schema) if path.endswith(f".{key}")]
-    if hint := _did_you_mean(key, known):
+    if hint := _did_you_mean(keys[-1], known):
         return f"unknown key{hint}"
+    elsewhere = [path for path in _dotted_paths(schema) if path.endswith(f".{keys[-1]}") and path != ".".join(keys)]
     return f"unknown key; did you mean {' or '.join(elsewhere)}?" if elsewhere else f"unknown key; known here: {', '.join(known)}"
 
 
