@@ -1,0 +1,37 @@
+"""Mean squared error between predicted and real masked patches.
+
+Shapes: B samples, C channels, T frames, H and W pixels, M masked patches, P values a patch.
+"""
+
+import torch
+from torch import Tensor
+
+from xkd.kernels.patch_gather import patch_gather
+
+VARIANCE_EPSILON = 1e-6
+
+
+def masked_recon_loss(
+    clip_BCTHW: Tensor, drop_BM: Tensor, pred_BMP: Tensor, patch: tuple[int, int, int], norm_pix_loss: bool = True
+) -> Tensor:
+    """mean over B, M, P of (pred - target)^2, in float32 at least; the gradient goes to `pred_BMP` only.
+
+    target = the patch itself, or with `norm_pix_loss` the patch standardised by its own values:
+
+        (x - mean(x)) / sqrt(var(x) + 1e-6),    var unbiased (divisor P - 1)
+    """
+    target_BMP = patch_gather(clip_BCTHW.detach(), drop_BM, patch).to(_accumulator(pred_BMP))
+    if norm_pix_loss:
+        mean, std = patch_statistics(target_BMP)
+        target_BMP = (target_BMP - mean) / std
+    return (pred_BMP.to(target_BMP.dtype) - target_BMP).square().mean()
+
+
+def patch_statistics(patches_BMP: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sqrt(unbiased variance + 1e-6) of each patch, [B, M, 1] each."""
+    variance, mean = torch.var_mean(patches_BMP, dim=-1, correction=1, keepdim=True)
+    return mean, (variance + VARIANCE_EPSILON).sqrt()
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,121 @@
+"""The losses of XKD and how they add up."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from xkd import schedules
+from xkd.config import Settings
+from xkd.kernels.mmd import mmd
+
+# Shapes: U, V views; B samples; D outputs of the projector.
+
+
+class LossWeights(Settings):
+    """Weights of the terms; a term of weight 0 is not computed."""
+
+    recon: float = Field(5.0, ge=0, description="masked reconstruction")
+    cmkd: float = Field(1.0, ge=0, description="cross-modal distillation")
+    align: float = Field(1.0, ge=0, description="domain alignment")
+
+    @model_validator(mode="after")
+    def _check(self):
+        if not any((self.recon, self.cmkd, self.align)):
+            raise ValueError("recon, cmkd and align are all 0: nothing would be trained; set one above 0")
+        return self
+
+
+class Ramp(Settings):
+    """A value that goes linearly from `start` to `end`."""
+
+    start: float = Field(gt=0, description="value at epoch 0")
+    end: float = Field(gt=0, description="value from `epochs` on")
+    epochs: float = Field(gt=0, description="epochs from `start` to `end`")
+
+
+class DistillConfig(Settings):
+    """Distillation settings of one modality, as a teacher of the other and as its student."""
+
+    student_temperature: float = Field(0.1, gt=0, description="divides the student's outputs")
+    teacher_temperature: float | Ramp = Field(0.1, description="divides the teacher's centred outputs; a number or a ramp")
+    center_momentum: float = Field(0.9, ge=0, le=1, description="share of the teacher's centre that an update keeps")
+
+    @model_validator(mode="after")
+    def _check(self):
+        if isinstance(self.teacher_temperature, float) and self.teacher_temperature <= 0:
+            raise ValueError(f"teacher_temperature {self.teacher_temperature:g} is not above 0")
+        return self
+
+    def teacher_temperature_at(self, epoch: float) -> float:
+        """The teacher's temperature after `epoch` epochs."""
+        value = self.teacher_temperature
+        return schedules.linear(epoch, value.epochs, value.start, value.end) if isinstance(value, Ramp) else value
+
+
+class LossConfig(Settings):
+    """The terms of the loss; the defaults are the method's."""
+
+    weights: LossWeights = LossWeights()
+    norm_pix_loss: bool = Field(True, description="reconstruct each token standardised by its own mean and deviation")
+    align_group: Literal["global"] | PositiveInt = Field(
+        "global", description="samples that an MMD compares: the global batch, or this many in a row"
+    )
+    student_temperature: Literal["per_modality", "audio_for_both"] = Field(
+        "per_modality", description="whose student_temperature divides a student's outputs: its own, or audio's (as released)"
+    )
+    video: DistillConfig = DistillConfig()
+    audio: DistillConfig = DistillConfig(teacher_temperature=0.07)
+
+    def student_temperature_of(self, modality: str) -> float:
+        return (self.audio if self.student_temperature == "audio_for_both" else getattr(self, modality)).student_temperature
+
+    def check_batch(self, samples: int, accumulation: int = 1) -> None:
+        """Raises ValueError where micro-batches of `samples` a rank, `accumulation` of them a step, would split an alignment group."""
+        if not self.weights.align:
+            return
+        if self.align_group == "global":
+            if accumulation > 1:
+                raise ValueError(
+                    f"loss.align_group: 'global' compares the whole batch at once, but a step has {accumulation} micro-batches: "
+                    "accumulate over 1, or set align_group to a number that divides the micro-batch"
+                )
+        elif samples % self.align_group:
+            raise ValueError(
+                f"loss.align_group: {self.align_group} does not divide the {samples} samples of a rank's micro-batch: "
+                "set align_group to a divisor of it or to global, or change the batch size or the number of ranks"
+            )
+
+
+def alignment(features: Mapping[str, Tensor], group: str | int, gather: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """MMD between the modalities: of the students' outputs, and of the teachers'.
+
+    `features` holds student_video, student_audio, teacher_video, teacher_audio, each [views, B, D]; all views of the same samples are
+    compared together. With `group` = N: the average over groups of N consecutive samples, each within this rank. With "global": over
+    the samples of all ranks, and every rank returns the same values.
+
+    `gather` [B, ...] -> [ranks * B, ...] must hand each rank, in its backward, the gradient of its own rows times the number of ranks.
+    A rank's loss sees the other ranks' rows as constants, and data parallelism averages the ranks' gradients: that average is then
+    the gradient of the one global loss.
+    """
+    if group == "global":
+        views = [len(feature) for feature in features.values()]
+        gathered_BVD = gather(torch.cat(list(features.values())).transpose(0, 1))
+        features = dict(zip(features, gathered_BVD.transpose(0, 1).split(views), strict=True))
+    return tuple(grouped_mmd(features[f"{role}_video"], features[f"{role}_audio"], group) for role in ("student", "teacher"))
+
+
+def grouped_mmd(video_UBD: Tensor, audio_VBD: Tensor, group: str | int) -> Tensor:
+    """MMD averaged over groups of `group` consecutive samples with all their views, or over all samples ("global")."""
+    size = video_UBD.shape[1] if group == "global" else group
+    groups = zip(video_UBD.split(size, dim=1), audio_VBD.split(size, dim=1), strict=True)
+    values = [mmd(torch.cat([video.flatten(0, 1), audio.flatten(0, 1)]), video.shape[:2].numel()) for video, audio in groups]
+    return torch.stack(values).mean()
+
+
+def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
+    """The weighted mean of the terms: sum of w * term over sum of w, over the terms whose weight is not 0."""
+    used = {name: weight for name, weight in weights if weight}
+    return sum(weight * parts[name] for name, weight in used.items()) / sum(used.values())

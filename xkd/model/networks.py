@@ -1,0 +1,95 @@
+"""Students and teachers of both modalities, and how they are built, shared and initialised."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xkd.model.autoencoder import Decoder
+from xkd.model.config import ModelConfig
+from xkd.model.projector import Projector
+from xkd.model.tokenizers import Tokenizer
+from xkd.model.vit import Encoder, transformer_blocks
+
+INIT_STD = 0.02
+
+
+class Teacher(nn.Module):
+    """Encoder and head that follow a student's, never trained by gradients, and the running mean of their outputs."""
+
+    def __init__(self, encoder: Encoder, head: Projector):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.register_buffer("center", torch.zeros(len(head.directions)))
+
+
+class Student(nn.Module):
+    """Encoder, head, and the decoder that makes the encoder a masked autoencoder."""
+
+    def __init__(self, encoder: Encoder, head: Projector, decoder: Decoder):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.decoder = decoder
+
+
+class Networks(NamedTuple):
+    video_student: Student
+    audio_student: Student
+    video_teacher: Teacher
+    audio_teacher: Teacher
+
+
+def build_networks(config: ModelConfig, video_shape: tuple[int, ...], audio_shape: tuple[int, ...], seed: int) -> Networks:
+    """The four networks; teachers start as copies of the students.
+
+    `sharing` student: one set of transformer blocks serves both students; both: the two teachers share theirs as well. Tokenizers,
+    norms, heads and decoders stay separate. Build on the CPU: then every rank gets the same weights from the same seed.
+    """
+    blocks = transformer_blocks(config.encoder_shape)
+    video = _student(
+        config, Tokenizer(video_shape, config.video.tubelet, config.encoder_shape.dim, config.cls_token, "video"), blocks
+    )
+    blocks = blocks if config.sharing != "none" else transformer_blocks(config.encoder_shape)
+    audio = _student(
+        config, Tokenizer(audio_shape, config.audio.patch, config.encoder_shape.dim, config.cls_token, "audio"), blocks
+    )
+    initialise(nn.ModuleList([video, audio]), seed)
+    teachers = (Teacher(video.encoder, video.head), Teacher(audio.encoder, audio.head))
+    # Copied together, what the two have in common stays in common.
+    video_teacher, audio_teacher = copy.deepcopy(teachers) if config.sharing == "both" else map(copy.deepcopy, teachers)
+    return Networks(video, audio, video_teacher.requires_grad_(False), audio_teacher.requires_grad_(False))
+
+
+def _student(config: ModelConfig, tokenizer: Tokenizer, blocks: nn.ModuleList) -> Student:
+    dim = config.encoder_shape.dim
+    return Student(Encoder(tokenizer, blocks, dim), Projector(dim, config.projector), Decoder(tokenizer, dim, config.decoder_shape))
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, seed: int) -> None:
+    """Initialises every parameter from `seed`, whatever the state of the global generators, which it leaves as they were.
+
+    The paper does not say how. As in MAE: linear layers Xavier-uniform with zero bias; positions, class and mask tokens normal with
+    deviation 0.02; LayerNorms 1 and 0.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for part in module.modules():
+            if isinstance(part, nn.LayerNorm):
+                part.reset_parameters()
+            elif isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                _zero(part.bias)
+            elif isinstance(part, Projector):
+                nn.init.xavier_uniform_(part.directions)
+            elif isinstance(part, Tokenizer | Decoder):
+                for parameter in part.parameters(recurse=False):
+                    nn.init.trunc_normal_(parameter, std=INIT_STD)
+
+
+def _zero(bias: Tensor | None) -> None:
+    if bias is not None:
+        nn.init.zeros_(bias)

@@ -1,0 +1,40 @@
+"""The projector: the head whose outputs are distilled and aligned.
+
+Shapes: D inputs, K outputs (prototypes).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xkd.model.config import ProjectorConfig
+
+
+class Projector(nn.Module):
+    """MLP with LayerNorm and GELU, l2-normalised bottleneck, weight-normed linear layer, LayerNorm without affine.
+
+        z = mlp(x) / |mlp(x)|,    y = LayerNorm(V z), each row of V divided by its norm (weight norm with g = 1)
+
+    From the normalisation on it runs in float32 at least, save the product itself under autocast.
+    """
+
+    def __init__(self, in_dim: int, config: ProjectorConfig):
+        super().__init__()
+        widths = [in_dim, *[config.hidden_dim] * (config.num_layers - 1), config.bottleneck_dim]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        num_norms = 1 if config.shared_norm else config.num_layers - 1
+        self.norms = nn.ModuleList(nn.LayerNorm(config.hidden_dim) for _ in range(num_norms))
+        self.directions = nn.Parameter(torch.empty(config.out_dim, config.bottleneck_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        for index, layer in enumerate(hidden):
+            x = F.gelu(self.norms[index % len(self.norms)](layer(x)))
+        z = F.normalize(_at_least_float32(last(x)), dim=-1)
+        weight = F.normalize(_at_least_float32(self.directions), dim=-1)
+        y = _at_least_float32(F.linear(z, weight))
+        return F.layer_norm(y, y.shape[-1:])
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,90 @@
+"""Tokenizers: a clip's patches become tokens with learned positions.
+
+Shapes: B samples, C channels, T frames, H rows, W columns, N tokens, K chosen ones, X class tokens (0 or 1), P values a patch,
+D width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xkd.kernels.patch_gather import patch_gather, patch_scatter
+
+# The released sampling scale of interpolated positions is (new + 0.1) / old, not new / old; released weights expect it.
+SCALE_OFFSET = 0.1
+
+Grid = tuple[int, int, int]
+
+
+def token_grid(shape: tuple[int, ...], patch: tuple[int, ...], view: str) -> Grid:
+    """Tokens along (time, rows, columns) of a view [C, (T,) H, W]; raises ValueError where the patch does not fit the view."""
+    sides = shape[1:]
+    if any(side % p for side, p in zip(sides, patch, strict=True)):
+        raise ValueError(
+            f"{view}: {'x'.join(map(str, sides))} cannot be cut into tokens of {'x'.join(map(str, patch))} without rest"
+        )
+    grid = tuple(side // p for side, p in zip(sides, patch, strict=True))
+    return (1,) * (3 - len(grid)) + grid
+
+
+class Tokenizer(nn.Module):
+    """Embeds the patches of a clip (a video [B, C, T, H, W] or a spectrogram [B, 1, H, W]) and adds positions and a class token.
+
+    Positions are learned for the grid of `shape`; a view with another grid gets them interpolated.
+    """
+
+    def __init__(self, shape: tuple[int, ...], patch: tuple[int, ...], dim: int, cls_token: bool, view: str):
+        super().__init__()
+        self.grid = token_grid(shape, patch, view)
+        self.patch: Grid = (1,) * (3 - len(patch)) + tuple(patch)
+        self.num_tokens = math.prod(self.grid)
+        self.num_class = int(cls_token)
+        self.projection = nn.Linear(math.prod(patch) * shape[0], dim)
+        self.positions = nn.Parameter(torch.empty(1, self.num_class + self.num_tokens, dim))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if cls_token else None
+
+    def forward(self, clip: Tensor, keep_BK: Tensor | None = None) -> Tensor:
+        """Tokens [B, X+K, D] of the chosen patches, or of all; patches that are not chosen are never read."""
+        clip_BCTHW = volume(clip)
+        tokens_BKD = self.projection(patch_gather(clip_BCTHW, keep_BK, self.patch).to(self.projection.weight.dtype))
+        positions_ND = self.positions_of(clip_BCTHW)
+        tokens_BKD = tokens_BKD + (positions_ND if keep_BK is None else F.embedding(keep_BK, positions_ND))
+        if self.cls_token is None:
+            return tokens_BKD
+        cls_11D = self.cls_token + self.positions[:, :1]
+        return torch.cat([cls_11D.expand(len(clip), -1, -1).to(tokens_BKD.dtype), tokens_BKD], dim=1)
+
+    def positions_of(self, clip_BCTHW: Tensor) -> Tensor:
+        """Positions [N, D] of the clip's patches, without the class token's."""
+        grid = tuple(side // p for side, p in zip(clip_BCTHW.shape[2:], self.patch, strict=True))
+        positions_ND = self.positions[0, self.num_class :]
+        return positions_ND if grid == self.grid else interpolate_positions(positions_ND, self.grid, grid)
+
+    def unpatchify(self, patches_BNP: Tensor, like: Tensor) -> Tensor:
+        """The clip, shaped like `like`, whose patches are these."""
+        return patch_scatter(patches_BNP, volume(like).shape[1:], self.patch).view_as(like)
+
+
+def volume(clip: Tensor) -> Tensor:
+    """A clip as [B, C, T, H, W]; a spectrogram becomes a video of one frame."""
+    return clip.unsqueeze(2) if clip.ndim == 4 else clip
+
+
+def interpolate_positions(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
+    """Positions on another grid: trilinear where there is time, else bicubic along the columns (a spectrogram's time).
+
+    The sampling scale along an interpolated side is (new + 0.1) / old. Raises ValueError where a spectrogram's rows differ.
+    """
+    positions_1DTHW = positions_ND.T.unflatten(1, old)[None].float()
+    if old[0] == new[0] == 1:
+        if old[1] != new[1]:
+            raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
+        scale = (1.0, (new[2] + SCALE_OFFSET) / old[2])
+        resized = F.interpolate(positions_1DTHW[:, :, 0], scale_factor=scale, mode="bicubic", align_corners=False)[:, :, None]
+    else:
+        scale = tuple((n + SCALE_OFFSET) / o for n, o in zip(new, old, strict=True))
+        resized = F.interpolate(positions_1DTHW, scale_factor=scale, mode="trilinear", align_corners=False)
+    assert resized.shape[2:] == new, (resized.shape, new)
+    return resized[0].flatten(1).T.to(positions_ND.dtype)

@@ -1,0 +1,268 @@
+"""XKD: two masked autoencoders that learn from each other's exponential moving average.
+
+Shapes: B samples, U student views, L local views, D width, K outputs of a head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xkd.kernels.distill_ce import distill_ce, teacher_probabilities
+from xkd.kernels.masked_recon_loss import masked_recon_loss
+from xkd.kernels.random_mask import Mask, random_mask
+from xkd.losses import LossConfig, alignment, total
+from xkd.model.autoencoder import Reconstruction, reconstruct
+from xkd.model.config import ModelConfig
+from xkd.model.networks import Student, Teacher, build_networks
+from xkd.model.refinement import refined_feature, token_weights
+from xkd.model.tokenizers import token_grid, volume
+
+Modality = Literal["video", "audio"]
+OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
+MASK_STREAMS: dict[Modality, int] = {"video": 0, "audio": 1}
+
+
+@dataclass(frozen=True)
+class XKDOutput:
+    """The loss of this rank's samples and what is worth watching; all but `loss` is detached."""
+
+    loss: Tensor  # weighted mean of recon, cmkd, align
+    parts: dict[str, Tensor]  # recon(_video, _audio), cmkd, v2a, a2v, align(_student, _teacher); a term of weight 0 is absent
+    stats: dict[str, Tensor]  # feature_std_*, and where the teachers run teacher_entropy_*, center_norm_*
+    # [K], mean outputs over this rank's samples, for update_centers; without distillation the centres, which an update then keeps.
+    teacher_mean_video: Tensor
+    teacher_mean_audio: Tensor
+
+
+class _StudentPass(NamedTuple):
+    feature_BD: Tensor  # mean visible token of the global view
+    recon: Tensor | None
+    outputs_UBK: Tensor | None
+
+
+def identity(rows: Tensor) -> Tensor:
+    """The `gather` of a single rank."""
+    return rows
+
+
+class XKD(nn.Module):
+    """The whole network; `forward` is the loss of one training step.
+
+    Shapes are those of one view without the batch: (3, T, H, W) and (1, mel bands, steps); a local shape is None where there are no
+    local views. `gather` joins the rows of all ranks (see losses.alignment). `seed` decides initialisation and masks.
+    Raises ValueError where a view cannot be cut into tokens, or one that the configuration needs is missing.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        loss: LossConfig,
+        *,
+        video_shape: tuple[int, ...],
+        audio_shape: tuple[int, ...],
+        local_video_shape: tuple[int, ...] | None,
+        local_audio_shape: tuple[int, ...] | None,
+        seed: int,
+        gather: Callable[[Tensor], Tensor] = identity,
+    ):
+        super().__init__()
+        _check_local_views(model, audio_shape, local_video_shape, local_audio_shape)
+        self.model_config, self.loss_config, self.seed, self.gather = model, loss, seed, gather
+        networks = build_networks(model, video_shape, audio_shape, seed)
+        self.video_student, self.audio_student, self.video_teacher, self.audio_teacher = networks
+
+    def forward(
+        self,
+        video_global: Tensor,
+        video_local: Tensor | None,
+        audio_global: Tensor,
+        audio_local: Tensor | None,
+        *,
+        step: int,
+        first_row: int = 0,
+        teacher_temperature_video: float | None = None,
+        teacher_temperature_audio: float | None = None,
+        noise_video: Tensor | None = None,
+        noise_audio: Tensor | None = None,
+    ) -> XKDOutput:
+        """The loss of this rank's global views [B, ...] and local views [B, L, ...].
+
+        `first_row` is the position of these samples in the global batch: with `step` it decides the masks. A teacher temperature
+        defaults to the configuration's at epoch 0. `noise` [B, N] replaces the random bits of the masks. Raises ValueError where the
+        batch would split an alignment group.
+        """
+        weights = self.loss_config.weights
+        self.loss_config.check_batch(len(video_global))
+        video_mask = self.draw_mask("video", video_global, step, first_row, noise_video)
+        audio_mask = self.draw_mask("audio", audio_global, step, first_row, noise_audio)
+        students = {
+            "video": self._student_pass(self.video_student, video_global, video_local, video_mask),
+            "audio": self._student_pass(self.audio_student, audio_global, audio_local, audio_mask),
+        }
+        parts = {}
+        stats = {f"feature_std_{modality}": _deviation(student.feature_BD) for modality, student in students.items()}
+        means = {"video": self.video_teacher.center, "audio": self.audio_teacher.center}
+        if weights.recon:
+            parts |= _with_mean("recon", recon_video=students["video"].recon, recon_audio=students["audio"].recon)
+        if weights.cmkd or weights.align:
+            teachers = self._teach(*self._teacher_views(video_global, video_local, audio_global, audio_local))
+            temperatures = self._teacher_temperatures(teacher_temperature_video, teacher_temperature_audio)
+            stats |= self._teacher_stats(teachers, temperatures)
+        if weights.cmkd:
+            v2a, a2v = (self._distill(modality, teachers, students, temperatures) for modality in OTHER)
+            parts |= _with_mean("cmkd", v2a=v2a, a2v=a2v)
+            means = {modality: outputs_BK.mean(0) for modality, outputs_BK in teachers.items()}
+        if weights.align:
+            features = {f"student_{modality}": student.outputs_UBK for modality, student in students.items()}
+            features |= {f"teacher_{modality}": outputs_BK[None] for modality, outputs_BK in teachers.items()}
+            of_students, of_teachers = alignment(features, self.loss_config.align_group, self.gather)
+            parts |= _with_mean("align", align_student=of_students, align_teacher=of_teachers)
+        loss = total(parts, weights)
+        parts = {name: part.detach() for name, part in parts.items()}
+        return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
+
+    def draw_mask(self, modality: Modality, clip: Tensor, step: int, first_row: int, noise: Tensor | None = None) -> Mask:
+        """The masks of a batch of global views: a function of seed, modality, step and position in the global batch."""
+        num_tokens = self._student(modality).encoder.tokenizer.num_tokens
+        num_keep = round(num_tokens * (1 - getattr(self.model_config, modality).mask_ratio))
+        stream = MASK_STREAMS[modality]
+        return random_mask(self.seed, stream, step, first_row, len(clip), num_tokens, num_keep, device=clip.device, noise=noise)
+
+    def reconstruct(self, clip: Tensor, modality: Modality, *, step: int = 0, first_row: int = 0) -> Reconstruction:
+        """Pictures of masked reconstruction of global views, in their normalised units; see autoencoder.reconstruct."""
+        student = self._student(modality)
+        mask = self.draw_mask(modality, clip, step, first_row)
+        return reconstruct(student.encoder, student.decoder, clip, mask, self.loss_config.norm_pix_loss)
+
+    def teacher_pairs(self) -> dict[Modality, list[tuple[Tensor, Tensor]]]:
+        """(teacher, student) parameters by the modality whose momentum moves them, to be updated in this order.
+
+        Teacher blocks that both modalities share move once, with video's momentum; with `shared_ema: release` they stand in both
+        lists and move twice.
+        """
+        pairs = {
+            modality: list(zip(_followed(self._teacher(modality)), _followed(self._student(modality)), strict=True))
+            for modality in OTHER
+        }
+        if self.model_config.shared_ema == "once":
+            moved = {id(teacher) for teacher, _ in pairs["video"]}
+            pairs["audio"] = [pair for pair in pairs["audio"] if id(pair[0]) not in moved]
+        return pairs
+
+    @torch.no_grad()
+    def update_centers(self, video_mean: Tensor, audio_mean: Tensor) -> None:
+        """center <- m center + (1 - m) mean, from the teachers' mean outputs over the global batch; after an applied step."""
+        for modality, mean_K in (("video", video_mean), ("audio", audio_mean)):
+            center_K = self._teacher(modality).center
+            center_K.lerp_(mean_K.to(center_K), 1 - getattr(self.loss_config, modality).center_momentum)
+
+    @staticmethod
+    def is_student_parameter(name: str) -> bool:
+        """Whether the parameter of this name belongs to a student's encoder or head (and not to its decoder)."""
+        network, part = name.split(".")[:2]
+        return network.endswith("_student") and part in ("encoder", "head")
+
+    def _student(self, modality: Modality) -> Student:
+        return getattr(self, f"{modality}_student")
+
+    def _teacher(self, modality: Modality) -> Teacher:
+        return getattr(self, f"{modality}_teacher")
+
+    def _student_pass(self, student: Student, clip: Tensor, local_BL: Tensor | None, mask: Mask) -> _StudentPass:
+        """Encodes the visible tokens of the global view and, where they serve a term, its masked tokens and the local views."""
+        config, encoder = self.loss_config, student.encoder
+        visible = encoder(clip, mask.keep)
+        feature_BD = encoder.patch_tokens(visible).mean(1)
+        recon = outputs_UBK = None
+        if config.weights.recon:
+            predicted = student.decoder(visible, mask)
+            recon = masked_recon_loss(volume(clip), mask.drop, predicted, encoder.tokenizer.patch, config.norm_pix_loss)
+        if config.weights.cmkd or config.weights.align:
+            features_UBD = feature_BD[None]
+            if local_BL is not None:
+                local_LBD = encoder.features(local_BL.transpose(0, 1).flatten(0, 1)).unflatten(0, (-1, len(clip)))
+                features_UBD = torch.cat([features_UBD, local_LBD])
+            outputs_UBK = student.head(features_UBD)
+        return _StudentPass(feature_BD, recon, outputs_UBK)
+
+    def _teacher_views(self, video_global, video_local, audio_global, audio_local) -> tuple[Tensor, Tensor]:
+        return (
+            (video_global, audio_global) if self.model_config.teacher_view == "global" else (video_local[:, 0], audio_local[:, 0])
+        )
+
+    @torch.no_grad()
+    def _teach(self, video: Tensor, audio: Tensor) -> dict[Modality, Tensor]:
+        """The teachers' outputs [B, K] from one unmasked view of each modality, refined by the attention of both."""
+        mode = self.model_config.refinement
+        if mode == "none":
+            features = {"video": self.video_teacher.encoder.features(video), "audio": self.audio_teacher.encoder.features(audio)}
+        else:
+            tokens, attention = {}, {}
+            for modality, clip in (("video", video), ("audio", audio)):
+                encoder = self._teacher(modality).encoder
+                tokens[modality], attention[modality] = encoder(clip, with_attention=True)
+                tokens[modality] = encoder.patch_tokens(tokens[modality])
+            features = {
+                modality: refined_feature(tokens[modality], token_weights(attention[modality], attention[other], mode))
+                for modality, other in OTHER.items()
+            }
+        return {modality: self._teacher(modality).head(feature_BD) for modality, feature_BD in features.items()}
+
+    def _distill(self, source: Modality, teachers, students, temperatures) -> Tensor:
+        """Distillation from the teacher of one modality to the student of the other."""
+        return distill_ce(
+            teachers[source][None],
+            self._teacher(source).center,
+            students[OTHER[source]].outputs_UBK,
+            temperatures[source],
+            self.loss_config.student_temperature_of(OTHER[source]),
+        )
+
+    def _teacher_temperatures(self, video: float | None, audio: float | None) -> dict[Modality, float]:
+        config = self.loss_config
+        return {
+            "video": config.video.teacher_temperature_at(0) if video is None else video,
+            "audio": config.audio.teacher_temperature_at(0) if audio is None else audio,
+        }
+
+    @torch.no_grad()
+    def _teacher_stats(self, teachers: dict[Modality, Tensor], temperatures: dict[Modality, float]) -> dict[str, Tensor]:
+        """The mean entropy of the teachers' sharpened outputs (a flat one has log K) and the norm of their centres."""
+        stats = {}
+        for modality, outputs_BK in teachers.items():
+            center_K = self._teacher(modality).center
+            probabilities_BK = teacher_probabilities(outputs_BK, center_K, temperatures[modality])
+            stats[f"teacher_entropy_{modality}"] = torch.special.entr(probabilities_BK).sum(-1).mean()
+            stats[f"center_norm_{modality}"] = center_K.norm()
+        return stats
+
+
+def _followed(network: Student | Teacher) -> chain[Tensor]:
+    """The parameters that an exponential moving average follows, in the same order for student and teacher."""
+    return chain(network.encoder.parameters(), network.head.parameters())
+
+
+def _with_mean(name: str, **terms: Tensor) -> dict[str, Tensor]:
+    return {**terms, name: sum(terms.values()) / len(terms)}
+
+
+def _deviation(feature_BD: Tensor) -> Tensor:
+    """How far the samples of a batch lie apart: the deviation over samples, averaged over dimensions. 0 means collapse."""
+    return feature_BD.detach().float().std(0, correction=0).mean()
+
+
+def _check_local_views(model: ModelConfig, audio: tuple[int, ...], local_video, local_audio) -> None:
+    """Raises ValueError where local views are missing though the teachers look at them, or cannot be cut into tokens."""
+    for name, shape, patch in (("video", local_video, model.video.tubelet), ("audio", local_audio, model.audio.patch)):
+        if shape is not None:
+            token_grid(shape, patch, f"local {name} view")
+        elif model.teacher_view == "local":
+            raise ValueError(
+                f"model.teacher_view: 'local' needs a local {name} view: set its count above 0, or teacher_view to global"
+            )
+    if local_audio is not None and local_audio[1] != audio[1]:
+        raise ValueError(f"local audio view: {local_audio[1]} mel bands, but the global one has {audio[1]}: they must be equal")
