@@ -1,0 +1,183 @@
+"""Settings of the data path: clips, views, spectrograms; defaults are the method's, and every tensor shape follows from them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of the data path's configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"[{pair[0]}, {pair[1]}] is not in order: write the smaller number first")
+    return pair
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class VideoView(Settings):
+    """How one view is cut from the decoded frames and coloured; drawn once a view, the same for all its frames."""
+
+    size: int = Field(112, gt=0, description="side of the square view, pixels")
+    scale: tuple[Fraction, Fraction] = Field((0.2, 1.0), description="share of the frame's area that a crop covers")
+    ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="width / height of a crop before it is resized")
+    flip: Probability = Field(0.5, description="probability of a mirror image")
+    brightness: Strength = Field(0.4, description="brightness is scaled by a factor in 1 +- this")
+    contrast: Strength = Field(0.4, description="contrast about mid-grey is scaled by a factor in 1 +- this")
+    saturation: Strength = Field(0.4, description="saturation is scaled by a factor in 1 +- this")
+    hue: float = Field(0.2, ge=0, le=0.5, description="hue is turned by +- this share of a full turn")
+    gray: Probability = Field(0.0, description="probability of a grey view")
+    blur: Probability = Field(0.0, description="probability of a gaussian blur")
+    blur_sigma: tuple[Positive, Positive] = Field((0.1, 2.0), description="standard deviation of the blur, pixels of the view")
+
+    @model_validator(mode="after")
+    def _check(self):
+        for pair in (self.scale, self.ratio, self.blur_sigma):
+            _ordered(pair)
+        return self
+
+    @property
+    def recolours(self) -> bool:
+        return any((self.brightness, self.contrast, self.saturation, self.hue, self.gray))
+
+
+class LocalVideoView(VideoView):
+    """A local view: consecutive frames of the global view's frames, from a smaller crop."""
+
+    count: int = Field(1, ge=0, description="local views a clip")
+    frames: int = Field(8, gt=0, description="frames a local view")
+    size: int = Field(96, gt=0, description="side of the square view, pixels")
+    scale: tuple[Fraction, Fraction] = Field((0.08, 0.4), description="share of the frame's area that a crop covers")
+    gray: Probability = Field(0.2, description="probability of a grey view")
+    blur: Probability = Field(0.5, description="probability of a gaussian blur")
+
+
+class VideoConfig(Settings):
+    """The decoded frames and the views cut from them."""
+
+    fps: float = Field(8.0, gt=0, description="frames a second; the stored rate must be a whole multiple")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="subtracted from RGB in [0, 1]")
+    std: tuple[Positive, Positive, Positive] = Field((0.229, 0.224, 0.225), description="RGB is divided by it")
+    global_view: VideoView = VideoView()
+    local_view: LocalVideoView = LocalVideoView()
+
+
+class AudioView(Settings):
+    """The global audio view: the whole clip."""
+
+    volume: Strength = Field(0.1, description="the waveform is scaled by a factor in 1 +- this")
+
+
+class LocalAudioView(AudioView):
+    """A local audio view: its own stretch of the clip."""
+
+    count: int = Field(1, ge=0, description="local views a clip")
+    seconds: float = Field(1.0, gt=0, description="length of a local view")
+    volume: Strength = Field(0.2, description="the waveform is scaled by a factor in 1 +- this")
+    resize_crop: bool = Field(True, description="random resize crop of the spectrogram")
+
+
+class AudioConfig(Settings):
+    """The log-mel spectrogram and the views it is taken of."""
+
+    sample_rate: int = Field(16000, gt=0, description="samples a second, as stored in the shards")
+    num_mels: int = Field(80, gt=0, description="mel bands (Slaney scale and normalisation)")
+    n_fft: int = Field(1024, gt=1, description="samples an analysis window (periodic Hann)")
+    hop: int = Field(143, gt=0, description="samples between windows; a view has 1 + samples // hop of them")
+    low_hz: float = Field(0.0, ge=0, description="lower edge of the mel bands")
+    high_hz: float = Field(8000.0, gt=0, description="upper edge of the mel bands")
+    mean: float = Field(-5.3688107, description="subtracted from the log-mel values")
+    std: float = Field(4.410007, gt=0, description="the log-mel values are divided by it")
+    global_view: AudioView = AudioView()
+    local_view: LocalAudioView = LocalAudioView()
+
+    @model_validator(mode="after")
+    def _check(self):
+        if not self.low_hz < self.high_hz <= self.sample_rate / 2:
+            raise ValueError(
+                f"low_hz {self.low_hz:g} and high_hz {self.high_hz:g} must satisfy low_hz < high_hz <= sample_rate / 2 ="
+                f" {self.sample_rate / 2:g}"
+            )
+        return self
+
+    def steps(self, num_samples: int) -> int:
+        """Spectrogram columns of a waveform."""
+        return 1 + num_samples // self.hop
+
+
+class DataConfig(Settings):
+    """Where the clips come from and what one training example holds."""
+
+    train: Path = Field(description="shard folder to train on")
+    test: Path | None = Field(None, description="shard folder to evaluate on")
+    clip_seconds: float = Field(4.0, gt=0, description="length of a clip, the same stretch of both streams")
+    min_seconds: float = Field(1.1, ge=0, description="pre-training drops samples with a shorter stream")
+    num_threads: int = Field(1, gt=0, description="DALI threads a rank")
+    prefetch: int = Field(2, ge=1, description="batches prepared ahead of the one in use")
+    crop_from: Literal["source", "resized"] = Field(
+        "source", description="crop at stored resolution, or after the short side is resized to the global view's size"
+    )
+    aligned_locals: bool = Field(False, description="local audio views start with the local video views")
+    video: VideoConfig = VideoConfig()
+    audio: AudioConfig = AudioConfig()
+
+    @model_validator(mode="after")
+    def _check(self):
+        frames = self.clip_seconds * self.video.fps
+        if abs(frames - round(frames)) > 1e-6 or frames < 1:
+            raise ValueError(
+                f"clip_seconds {self.clip_seconds:g} at video.fps {self.video.fps:g} is {frames:g} frames: make it a whole number"
+            )
+        local = self.video.local_view
+        if local.count and local.frames > self.num_frames:
+            raise ValueError(f"video.local_view.frames {local.frames} is more than the {self.num_frames} frames of a clip")
+        if self.audio.local_view.count and self.audio.local_view.seconds > self.clip_seconds:
+            raise ValueError(
+                f"audio.local_view.seconds {self.audio.local_view.seconds:g} is more than clip_seconds {self.clip_seconds:g}"
+            )
+        if self.aligned_locals and self.audio.local_view.count and not local.count:
+            raise ValueError("aligned_locals needs local video views: set video.local_view.count or aligned_locals: false")
+        return self
+
+    @property
+    def num_frames(self) -> int:
+        return round(self.clip_seconds * self.video.fps)
+
+    @property
+    def clip_samples(self) -> int:
+        """Audio samples a clip."""
+        return round(self.clip_seconds * self.audio.sample_rate)
+
+    @property
+    def local_samples(self) -> int:
+        """Audio samples a local view."""
+        return round(self.audio.local_view.seconds * self.audio.sample_rate)
+
+    @property
+    def video_shape(self) -> tuple[int, int, int, int]:
+        """(3, frames, height, width) of the global video view."""
+        return (3, self.num_frames, self.video.global_view.size, self.video.global_view.size)
+
+    @property
+    def local_video_shape(self) -> tuple[int, int, int, int]:
+        """(3, frames, height, width) of a local video view."""
+        return (3, self.video.local_view.frames, self.video.local_view.size, self.video.local_view.size)
+
+    @property
+    def audio_shape(self) -> tuple[int, int, int]:
+        """(1, mel bands, steps) of the global audio view."""
+        return (1, self.audio.num_mels, self.audio.steps(self.clip_samples))
+
+    @property
+    def local_audio_shape(self) -> tuple[int, int, int]:
+        """(1, mel bands, steps) of a local audio view."""
+        return (1, self.audio.num_mels, self.audio.steps(self.local_samples))

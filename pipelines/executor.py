@@ -1,0 +1,59 @@
+"""Runs the graph: batches of named inputs in, batches of tensors out, in the same order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from xkd.pipelines.config import DataConfig
+from xkd.pipelines.draws import Parameters
+from xkd.pipelines.graph import build_graph, output_names
+
+
+class Executor:
+    """A queue whose other end DALI's threads work at; `len` is the number of batches put and not yet taken."""
+
+    def __init__(self, config: DataConfig, *, batch_size: int, device: str):
+        self._names = output_names(config)
+        self._pipeline = build_graph(config, batch_size=batch_size, device=device)
+        self._under_way = 0
+
+    def __len__(self) -> int:
+        return self._under_way
+
+    @property
+    def closed(self) -> bool:
+        return self._pipeline is None
+
+    def put(self, examples: Sequence[Parameters]) -> None:
+        """Start on a batch of at most `batch_size` examples; returns at once."""
+        for name in examples[0]:
+            values = [example[name] for example in examples]
+            self._pipeline.feed_input(name, values if name == "video" else np.stack(values))
+        self._pipeline.schedule_run()
+        self._under_way += 1
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """The oldest batch, waited for; its memory is DALI's, kept for as long as a tensor refers to it.
+
+        Raises RuntimeError if DALI could not make it; the executor is closed then.
+        """
+        try:
+            outputs = self._pipeline.share_outputs()
+            tensors = {name: torch.from_dlpack(output.as_tensor()) for name, output in zip(self._names, outputs, strict=True)}
+            self._pipeline.release_outputs()
+        except RuntimeError:
+            self.close()
+            raise
+        self._under_way -= 1
+        return tensors
+
+    def drain(self) -> None:
+        """Wait for what is under way and drop it."""
+        while self._under_way:
+            self.take()
+
+    def close(self) -> None:
+        """End DALI's threads; tensors already taken stay valid."""
+        self._pipeline = None
+        self._under_way = 0

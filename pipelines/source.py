@@ -1,0 +1,101 @@
+"""What the graph is fed for one sample: its encoded video, its stretch of sound, and its augmentation parameters.
+
+Stateless: an example is a pure function of (seed, epoch, sample id) and the shards, so any sample can be made again, anywhere.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from xkd.pipelines.config import DataConfig
+from xkd.pipelines.draws import Parameters, resize_crop_boxes
+from xkd.pipelines.index import Sample, ShardSet
+from xkd.pipelines.presets import Preset
+from xkd.pipelines.read import DamagedSample, read_audio, read_video
+
+# Far beyond chance: a whole shard is damaged, or gone.
+MAX_DAMAGED_IN_A_ROW = 16
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample, the graph's inputs for it by name, and the boxes of its local spectrograms' resize crop (int32 [L, 4] or None)."""
+
+    sample: Sample
+    inputs: Parameters
+    boxes: np.ndarray | None
+
+
+class Source:
+    """Makes examples of a shard set; ValueError if the set's frame or sample rate does not fit the configuration."""
+
+    def __init__(self, shards: ShardSet, config: DataConfig, preset: Preset, seed: int):
+        self._shards = shards
+        self._config = config
+        self._preset = preset
+        self._seed = seed
+        self._stored_fps = shards.manifest.video.fps
+        self._stride = frame_stride(shards, config)
+
+    def __call__(self, epoch: int, sample_id: int) -> Example:
+        """The example of one sample in one epoch. Raises DamagedSample."""
+        sample = self._shards.sample(sample_id)
+        start = self._preset.start(self._spare(sample), self._seed, epoch, sample_id)
+        aspect = sample.video.width / sample.video.height
+        clip = {
+            "video": read_video(sample),
+            "pcm": read_audio(sample, start, self._config.clip_samples),
+            "frames": self._frames(sample, start),
+        }
+        local = self._config.audio.local_view
+        boxes = resize_crop_boxes(self._config, self._seed, epoch, sample_id) if local.count and local.resize_crop else None
+        return Example(sample, clip | self._preset.views(self._config, self._seed, epoch, sample_id, aspect), boxes)
+
+    def at(self, epoch: int, order: np.ndarray, position: int) -> Example:
+        """The example at a position of the order; in training, a damaged one is replaced by the next healthy one after it.
+
+        Raises DamagedSample, in training where MAX_DAMAGED_IN_A_ROW follow each other.
+        """
+        for offset in range(MAX_DAMAGED_IN_A_ROW):
+            try:
+                return self(epoch, int(order[(position + offset) % len(order)]))
+            except DamagedSample as error:
+                if not self._preset.training:
+                    raise
+                warnings.warn(f"{error}. The next healthy sample takes its place.", stacklevel=2)
+        raise DamagedSample(f"{self._shards.folder}: {MAX_DAMAGED_IN_A_ROW} damaged samples in a row; copy the shards again")
+
+    def _spare(self, sample: Sample) -> int:
+        """Audio samples by which the stretch that both streams cover is longer than a clip."""
+        video_samples = sample.video.frames * self._config.audio.sample_rate // self._stored_fps
+        return max(0, min(video_samples, sample.audio.samples) - self._config.clip_samples)
+
+    def _frames(self, sample: Sample, start: int) -> np.ndarray:
+        """Stored frame numbers of a clip that starts at an audio sample: the last frame not after each moment, modulo the video."""
+        first = start * self._stored_fps // self._config.audio.sample_rate
+        return ((first + self._stride * np.arange(self._config.num_frames)) % sample.video.frames).astype(np.int32)
+
+
+def frame_stride(shards: ShardSet, config: DataConfig) -> int:
+    """Stored frames from one used frame to the next; ValueError unless the stored rates fit the configuration."""
+    stored = shards.manifest.video.fps
+    stride = round(stored / config.video.fps)
+    if stride < 1 or stride * config.video.fps != stored:
+        raise ValueError(
+            f"video.fps {config.video.fps:g}: {shards.folder} stores {stored} frames a second, which must be a whole multiple;"
+            f" set video.fps to {stored} divided by a whole number"
+        )
+    if shards.manifest.audio.sample_rate != config.audio.sample_rate:
+        raise ValueError(
+            f"audio.sample_rate {config.audio.sample_rate}: {shards.folder} stores {shards.manifest.audio.sample_rate} samples a"
+            f" second; set audio.sample_rate to that"
+        )
+    return stride
+
+
+def long_enough(shards: ShardSet, min_seconds: float) -> np.ndarray:
+    """Ids of the samples both of whose streams last at least `min_seconds`, int64 [n]."""
+    video_seconds = shards.column("video_frames") / shards.manifest.video.fps
+    audio_seconds = shards.column("audio_samples") / shards.manifest.audio.sample_rate
+    return np.flatnonzero(np.minimum(video_seconds, audio_seconds) >= min_seconds)
