@@ -1,6 +1,7 @@
 """The manifest of a shard folder: what is in it, how it was made, and a checksum of every file."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,13 +14,14 @@ class _Record(BaseModel):
 
 
 class VideoForm(_Record):
-    """The form all videos of a shard set have."""
+    """The form all videos of a shard set have; `quality` is the codec's constant-quality level (crf: lower is better)."""
 
     codec: str
     fps: int
     short_side: int
     multiple: int
     gop: int
+    quality: int
     pixel_format: str = "yuv420p"
     container: str = "mp4"
 
@@ -67,7 +69,7 @@ class ShardRecord(_Record):
 class Manifest(_Record):
     """The root record of a shard folder, written last: a folder without one is not finished."""
 
-    format: int
+    format: Literal[1]
     name: str
     settings: Settings
     classes: tuple[str, ...]

@@ -8,7 +8,12 @@ from xkd.pipelines.manifest import AudioForm, Profile, VideoForm
 
 _SOUND = AudioForm(codec="pcm16", sample_rate=16000)
 
+
+def _vp9(short_side: int) -> VideoForm:
+    return VideoForm(codec="vp9", fps=8, short_side=short_side, multiple=16, gop=8, quality=32)
+
+
 PROFILES = {
-    "pretrain": Profile(name="pretrain", video=VideoForm(codec="vp9", fps=8, short_side=128, multiple=16, gop=8), audio=_SOUND),
-    "finetune": Profile(name="finetune", video=VideoForm(codec="vp9", fps=8, short_side=256, multiple=16, gop=8), audio=_SOUND),
+    "pretrain": Profile(name="pretrain", video=_vp9(short_side=128), audio=_SOUND),
+    "finetune": Profile(name="finetune", video=_vp9(short_side=256), audio=_SOUND),
 }

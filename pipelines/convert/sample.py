@@ -41,19 +41,24 @@ def convert(item: Item, profile: Profile) -> Converted | Failure:
     """Convert an item; a bad file is a Failure, not an exception."""
     try:
         return _convert(item, profile)
-    except av.FFmpegError as error:
-        return Failure(item.name, f"FFmpeg cannot decode it: {error.strerror}", type(error).__name__)
-    except OSError as error:
-        return Failure(item.name, f"it cannot be read: {error.strerror}", type(error).__name__)
     except MediaError as error:
-        return Failure(item.name, str(error), type(error).__name__)
+        return _failure(item, error, str(error))
+    except (av.FFmpegError, OSError) as error:
+        return _failure(item, error, f"it cannot be read: {error.strerror}")
+    except ValueError as error:  # of PyAV, for streams of a kind that it does not handle
+        return _failure(item, error, f"it cannot be converted: {error}")
+
+
+def _failure(item: Item, error: Exception, reason: str) -> Failure:
+    return Failure(item.name, reason, type(error).__name__)
 
 
 def _convert(item: Item, profile: Profile) -> Converted:
     form = profile.video
     with open_pictures(item.path, fps=form.fps, short_side=form.short_side, multiple=form.multiple) as pictures:
         height, width, start = pictures.height, pictures.width, pictures.start_seconds
-        video, frames = encode_video(pictures.frames, codec=form.codec, fps=form.fps, gop=form.gop, height=height, width=width)
+        settings = {"codec": form.codec, "fps": form.fps, "gop": form.gop, "quality": form.quality}
+        video, frames = encode_video(pictures.frames, **settings, height=height, width=width)
     rate = profile.audio.sample_rate
     sound, sound_source = read_sound(item.path, sample_rate=rate, start_seconds=start, max_samples=frames * rate // form.fps)
     if len(sound) == 0:

@@ -18,10 +18,11 @@ from xkd.pipelines.read import crc_per_second
 from xkd.pipelines.sidecar import AudioEntry, Entry, VideoEntry, pack, serialize
 
 PARTIAL = ".partial"
+SHARD_SUFFIXES = (".tar", ".idx", ".safetensors")
 
 
 class ShardWriter:
-    """A shard under construction; its files have their final names only after `finish`."""
+    """A shard under construction; its files have their final names only after `finish`, without which nothing is left of it."""
 
     def __init__(self, folder: Path, name: str):
         self.folder = folder
@@ -35,6 +36,7 @@ class ShardWriter:
 
     def __exit__(self, *_) -> None:
         self._tar.close()
+        self._path(".tar", partial=True).unlink(missing_ok=True)
 
     def __len__(self) -> int:
         return len(self._entries)

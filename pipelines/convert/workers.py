@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
@@ -18,15 +19,22 @@ AHEAD = 4
 
 
 def map_in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """The results of `function` in the order of `items`; workers are started afresh, so `function` must be importable."""
+    """The results of `function` in the order of `items`; workers are started afresh, so `function` must be importable.
+
+    RuntimeError if a worker dies (out of memory, or a crash in native code); it names the items that were in work.
+    """
     items = iter(items)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        pending = deque(pool.submit(function, item) for item in islice(items, workers * AHEAD))
+        pending = deque((item, pool.submit(function, item)) for item in islice(items, workers * AHEAD))
         while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in islice(items, 1))
+            yield pending[0][1].result()
+            pending.popleft()
+            pending.extend((item, pool.submit(function, item)) for item in islice(items, 1))
+    except BrokenProcessPool:
+        suspects = ", ".join(str(item) for item, future in pending if future.exception() is not None)
+        raise RuntimeError(f"a worker process died (out of memory, or crashed by a file) on one of: {suspects}") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -13,15 +13,14 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
+from xkd.pipelines.convert.output import FAILURES, find_complete, start_over, write_failures, write_manifest
 from xkd.pipelines.convert.profiles import PROFILES
 from xkd.pipelines.convert.sample import Failure, convert
-from xkd.pipelines.convert.shard import PARTIAL, ShardWriter, write_durably
+from xkd.pipelines.convert.shard import ShardWriter
 from xkd.pipelines.convert.sources import SOURCES
 from xkd.pipelines.convert.sources.item import Item
 from xkd.pipelines.convert.workers import map_in_order
-from xkd.pipelines.manifest import FORMAT, MANIFEST, Manifest, Settings, ShardRecord, read_manifest
-
-FAILURES = "failures.jsonl"
+from xkd.pipelines.manifest import FORMAT, Manifest, Settings, ShardRecord
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def write_shards(
 
     The files written depend on the arguments and the source only, not on `workers`. Items are taken in the order of their names'
     hashes, so that classes spread over the shards and `limit` takes a fair sample. Files that fail are listed in failures.jsonl.
-    Raises ValueError for wrong arguments, if no file is healthy, or if `out` holds a different finished shard set.
+    What an unfinished run left in `out` is deleted. Raises ValueError for wrong arguments, if no file is healthy, or if `out` holds
+    anything else than that or the finished result of the same call.
     """
     source, out = Path(source), Path(out)
     _check_arguments(source, dataset=dataset, profile=profile, workers=workers, limit=limit, shard_samples=shard_samples)
@@ -73,17 +73,17 @@ def write_shards(
         profile=PROFILES[profile],
         limit=limit,
         shard_samples=shard_samples,
-        source_identity=_identity(items),
+        source_identity=_identity(listing.classes, items),
     )
-    if (out / MANIFEST).exists():
-        return Summary(out, _same_as_before(out, settings), already_complete=True)
-    _clear_partial(out, split)
+    if complete := find_complete(out, settings):
+        return Summary(out, complete, already_complete=True)
+    start_over(out, settings)
     shards, failures = _write_all(out, items, settings, listing.classes, workers or len(os.sched_getaffinity(0)))
-    write_durably(out / FAILURES, "".join(json.dumps(asdict(failure)) + "\n" for failure in failures).encode())
+    write_failures(out, failures)
     if not shards:
         raise ValueError(f"{source}: not one of the {len(items)} files of split {split!r} could be converted; see {out / FAILURES}")
     manifest = _manifest(source.resolve().name, settings, listing.classes, shards, failures)
-    write_durably(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    write_manifest(out, manifest)
     return Summary(out, manifest, already_complete=False)
 
 
@@ -98,31 +98,10 @@ def _check_arguments(source: Path, **arguments) -> None:
             raise ValueError(f"{name}: {arguments[name]} is not at least 1")
 
 
-def _identity(items: list[Item]) -> str:
-    """A checksum of what a source lists: names, sizes and labels of its files."""
-    lines = [[item.name, item.path.lstat().st_size, item.labels] for item in items]
+def _identity(classes: tuple[str, ...], items: list[Item]) -> str:
+    """A checksum of what a source lists: its classes, and the names, sizes and labels of its files."""
+    lines = [classes, *([item.name, item.path.lstat().st_size, item.labels] for item in items)]
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
-
-
-def _same_as_before(out: Path, settings: Settings) -> Manifest:
-    """The manifest of a finished folder if it was made with the same settings, ValueError otherwise."""
-    manifest = read_manifest(out)
-    before, now = manifest.settings.model_dump(), settings.model_dump()
-    changed = [f"{name} was {before[name]!r} and is now {now[name]!r}" for name in now if before[name] != now[name]]
-    if changed:
-        raise ValueError(
-            f"{out}: holds a finished shard set of another kind ({'; '.join(changed)}); delete it or choose another folder"
-        )
-    return manifest
-
-
-def _clear_partial(out: Path, split: str) -> None:
-    """Remove what an unfinished run left of this split, and nothing else."""
-    out.mkdir(parents=True, exist_ok=True)
-    for suffix in (".tar", ".idx", ".safetensors"):
-        for pattern in (f"{split}-[0-9]*{suffix}", f"{split}-[0-9]*{suffix}{PARTIAL}"):
-            for path in out.glob(pattern):
-                path.unlink()
 
 
 def _write_all(
@@ -130,8 +109,11 @@ def _write_all(
 ) -> tuple[list[ShardRecord], list[Failure]]:
     """Convert the items, each `shard_samples` of which go to one shard, whether or not all of them succeed."""
     shards, failures = [], []
-    with closing(map_in_order(partial(convert, profile=settings.profile), items, workers)) as results:
-        shown = iter(tqdm(results, total=len(items), unit="clip", desc=f"{out} {settings.split}"))
+    with (
+        closing(map_in_order(partial(convert, profile=settings.profile), items, workers)) as results,
+        tqdm(results, total=len(items), unit="clip", desc=f"shards {settings.split}") as progress,
+    ):
+        shown = iter(progress)
         for number in range(ceil(len(items) / settings.shard_samples)):
             with ShardWriter(out, f"{settings.split}-{number:06d}") as writer:
                 for result in islice(shown, settings.shard_samples):

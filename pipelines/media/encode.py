@@ -2,7 +2,7 @@
 
 import io
 import wave
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,34 +14,32 @@ WAV_HEADER_BYTES = 44
 
 @dataclass(frozen=True)
 class Codec:
-    """An FFmpeg encoder and its options; closed groups of pictures are asked of it through `gop` at encoding."""
+    """An FFmpeg encoder, its fixed options, and the name of the one that sets a constant quality."""
 
     encoder: str
-    options: tuple[tuple[str, str], ...]
+    options: Mapping[str, str]
+    quality_option: str
 
 
 CODECS = {
     "vp9": Codec(
         encoder="libvpx-vp9",
-        options=(
-            ("deadline", "realtime"),
-            ("cpu-used", "8"),
-            ("crf", "32"),
-            ("b", "0"),
-            ("lag-in-frames", "0"),
-            ("auto-alt-ref", "0"),
-        ),
+        options={"deadline": "realtime", "cpu-used": "8", "b": "0", "lag-in-frames": "0", "auto-alt-ref": "0"},
+        quality_option="crf",
     ),
 }
 
 
-def encode_video(frames: Iterable[av.VideoFrame], *, codec: str, fps: int, gop: int, height: int, width: int) -> tuple[bytes, int]:
+def encode_video(
+    frames: Iterable[av.VideoFrame], *, codec: str, fps: int, gop: int, quality: int, height: int, width: int
+) -> tuple[bytes, int]:
     """The mp4 file of the frames, one every 1 / fps seconds, with a key frame every `gop`, and the number of frames."""
     buffer, count = io.BytesIO(), 0
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(CODECS[codec].encoder, rate=fps)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.options = {**dict(CODECS[codec].options), "g": str(gop), "keyint_min": str(gop), "threads": "1"}
+        groups = {"g": str(gop), "keyint_min": str(gop)}
+        stream.options = {**CODECS[codec].options, CODECS[codec].quality_option: str(quality), **groups, "threads": "1"}
         for frame in frames:
             frame.pts, frame.time_base = count, Fraction(1, fps)
             frame.pict_type = av.video.frame.PictureType.NONE  # else the encoder repeats the source's key frames
