@@ -1,6 +1,7 @@
 """The command line: a table of commands; what a command needs is imported when it runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ EXIT_CODES = (
     f"{STOPPED} stopped on request after saving (start again to go on)"
 )
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
+    "decode": "decoders on encoded clips",
     "loader": "clips per second from shards to tensors",
     "step": "time and memory of a training step",
 }
@@ -35,15 +37,15 @@ def argument(*names, **options):
 
 
 def avdigits(args):
-    from xkd.pipelines.avdigits import write_dataset
+    from xkd.pipelines.avdigits.write import write_dataset
 
-    write_dataset(args.out, train=args.train, test=args.test, seed=args.seed, workers=args.workers)
+    write_dataset(args.out, train=args.train, test=args.test, seed=args.seed, workers=args.workers or len(os.sched_getaffinity(0)))
 
 
 def shards_write(args):
-    from xkd.pipelines.convert import write_shards
+    from xkd.pipelines.convert.write import write_shards
 
-    write_shards(
+    summary = write_shards(
         args.source,
         args.out,
         dataset=args.dataset,
@@ -52,6 +54,7 @@ def shards_write(args):
         workers=args.workers,
         limit=args.limit,
     )
+    sys.stdout.write(f"{summary}\n")
 
 
 def pretrain(args):
@@ -98,7 +101,7 @@ def env(args):
         sys.stdout.write(f"{name}: {', '.join(value) if isinstance(value, list) else value}\n")
 
 
-_WORKERS = argument("--workers", type=int, default=1, help="processes (default 1)")
+_WORKERS = argument("--workers", type=int, metavar="N", help="processes (default: one per usable core)")
 # The deepspeed launcher passes it; the environment variable LOCAL_RANK, which is read, says the same.
 _LOCAL_RANK = argument("--local_rank", type=int, help=argparse.SUPPRESS)
 _CONFIG = (
@@ -113,8 +116,8 @@ COMMANDS = (
         avdigits,
         (
             argument("out", metavar="OUT", type=Path, help="folder to write"),
-            argument("--train", type=int, required=True, metavar="N", help="training clips"),
-            argument("--test", type=int, required=True, metavar="N", help="test clips"),
+            argument("--train", type=int, required=True, metavar="N", help="number of training clips"),
+            argument("--test", type=int, required=True, metavar="N", help="number of test clips"),
             argument("--seed", type=int, default=0, help="(default 0)"),
             _WORKERS,
         ),

@@ -1,0 +1,115 @@
+"""The command line: its table, its exit codes, and errors without a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xkd.cli import BENCHMARKS, COMMANDS, main, parser
+from xkd.config import load
+from xkd.jobs import schemas
+
+ROOT = Path(__file__).parent.parent
+DEMO = str(ROOT / "configs/pretrain/demo.yaml")
+
+
+@pytest.mark.parametrize("command", [row for row in COMMANDS if not row.passes_rest], ids=lambda row: row.name)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command.name.split(), "--help"])
+    assert ended.value.code == 0
+    assert command.summary in capsys.readouterr().out
+
+
+def test_the_help_of_the_whole_lists_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"    {command.name.split()[0]} " in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_reads_its_own_options(name, capsys):
+    args, rest = parser().parse_known_args(["bench", name, "--rounds", "3"])
+    assert (args.command.name, rest) == (f"bench {name}", ["--rounds", "3"])
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", name, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: xkd bench {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["trian"], ["shards"], ["env", "--fast"], ["train"], ["avdigits", "out", "--train", "x"]]
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: xkd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["config", "show", DEMO, "model.sharing=students"], "model.sharing: 'students' is not one of none, student, both"),
+        (["config", "show", "pretrain/none.yaml"], "pretrain/none.yaml: no such configuration file"),
+        (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval"),
+        (["shards", "write", "none", "--dataset", "folder", "--split", "train", "--out", "shards"], "none: no such folder"),
+        (["avdigits", "out", "--train", "-1", "--test", "1"], "train: -1"),
+    ],
+)
+def test_what_a_user_got_wrong_is_told_in_a_sentence_and_exits_with_2(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert says in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+
+
+def test_the_traceback_is_shown_on_request():
+    with pytest.raises(ValueError, match="no such configuration file"):
+        main(["--traceback", "config", "show", "none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.sharing=students", "command line: model.sharing: 'students' is not one of none, student, both"),
+        ("data.train=no/such/shards", "no/such/shards"),
+    ],
+)
+def test_training_that_cannot_start_says_why_before_deepspeed_is_loaded(override, says, tmp_path):
+    script = f"""
+import sys
+from xkd.cli import main
+code = main(["train", {DEMO!r}, {override!r}, "run_dir={tmp_path / "run"}"])
+assert "deepspeed" not in sys.modules
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_printed_configuration_loads_to_the_same_one(capsys, tmp_path):
+    overrides = ["train.epochs=3", "optim.lr=1e-4"]
+    assert main(["config", "show", DEMO, *overrides]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert load(printed, [], schemas()) == load(DEMO, overrides, schemas())
+
+
+def test_the_environment_names_versions_hardware_and_commit(capsys, monkeypatch):
+    monkeypatch.setenv("XKD_COMMIT", "0123abc")
+    assert main(["env"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["torch"].startswith("2.11")
+    assert shown["dali"].startswith("2.4")
+    assert shown["cpus"] == len(os.sched_getaffinity(0))
+    assert shown["commit"] == "0123abc"
