@@ -58,7 +58,7 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         (["config", "show", "pretrain/none.yaml"], "pretrain/none.yaml: no such configuration file"),
         (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval"),
         (["shards", "write", "none", "--dataset", "folder", "--split", "train", "--out", "shards"], "none: no such folder"),
-        (["avdigits", "out", "--train", "-1", "--test", "1"], "train: -1"),
+        (["avdigits", "out", "--train", "-1", "--test", "1"], "train=-1 must be at least 0"),
     ],
 )
 def test_what_a_user_got_wrong_is_told_in_a_sentence_and_exits_with_2(arguments, says, capsys, tmp_path, monkeypatch):
