@@ -60,10 +60,8 @@ def random_mask(
 def _random_keys(seed, stream, step, row0, batch, num_tokens, device) -> Tensor:
     index_N = torch.arange(num_tokens, device=device)
     rows_B1 = torch.arange(row0, row0 + batch, device=device)[:, None]
-    counter = torch.broadcast_tensors(
-        index_N, rows_B1, torch.as_tensor(step, device=device), torch.as_tensor(stream, device=device)
-    )
-    bits_BN = philox(seed, counter)[0]
+    words = (index_N, rows_B1, torch.as_tensor(step, device=device), torch.as_tensor(stream, device=device))
+    bits_BN = philox(seed, torch.broadcast_tensors(*words))[0]
     return (bits_BN >> 1 << 32) | index_N  # 31 bits, so that the key stays positive in int64
 
 

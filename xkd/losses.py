@@ -73,7 +73,7 @@ class LossConfig(Settings):
         return (self.audio if self.student_temperature == "audio_for_both" else getattr(self, modality)).student_temperature
 
     def check_batch(self, samples: int, accumulation: int = 1) -> None:
-        """Raises ValueError where micro-batches of `samples` a rank, `accumulation` of them a step, would split an alignment group."""
+        """Raises ValueError where micro-batches of `samples` a rank, `accumulation` a step, would split an alignment group."""
         if not self.weights.align:
             return
         if self.align_group == "global":
@@ -92,13 +92,13 @@ class LossConfig(Settings):
 def alignment(features: Mapping[str, Tensor], group: str | int, gather: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """MMD between the modalities: of the students' outputs, and of the teachers'.
 
-    `features` holds student_video, student_audio, teacher_video, teacher_audio, each [views, B, D]; all views of the same samples are
-    compared together. With `group` = N: the average over groups of N consecutive samples, each within this rank. With "global": over
-    the samples of all ranks, and every rank returns the same values.
+    `features` holds student_video, student_audio, teacher_video, teacher_audio, each [views, B, D]; all views of the same samples
+    are compared together. With `group` = N: the average over groups of N consecutive samples, each within this rank. With
+    "global": over the samples of all ranks, and every rank returns the same values.
 
-    `gather` [B, ...] -> [ranks * B, ...] must hand each rank, in its backward, the gradient of its own rows times the number of ranks.
-    A rank's loss sees the other ranks' rows as constants, and data parallelism averages the ranks' gradients: that average is then
-    the gradient of the one global loss.
+    `gather` [B, ...] -> [ranks * B, ...] must hand each rank, in its backward, the gradient of its own rows times the number of
+    ranks. A rank's loss sees the other ranks' rows as constants, and data parallelism averages the ranks' gradients: that average
+    is then the gradient of the one global loss.
     """
     if group == "global":
         views = [len(feature) for feature in features.values()]

@@ -48,14 +48,12 @@ def build_networks(config: ModelConfig, video_shape: tuple[int, ...], audio_shap
     `sharing` student: one set of transformer blocks serves both students; both: the two teachers share theirs as well. Tokenizers,
     norms, heads and decoders stay separate. Build on the CPU: then every rank gets the same weights from the same seed.
     """
-    blocks = transformer_blocks(config.encoder_shape)
-    video = _student(
-        config, Tokenizer(video_shape, config.video.tubelet, config.encoder_shape.dim, config.cls_token, "video"), blocks
-    )
-    blocks = blocks if config.sharing != "none" else transformer_blocks(config.encoder_shape)
-    audio = _student(
-        config, Tokenizer(audio_shape, config.audio.patch, config.encoder_shape.dim, config.cls_token, "audio"), blocks
-    )
+    dim = config.encoder_shape.dim
+    video_tokenizer = Tokenizer(video_shape, config.video.tubelet, dim, config.cls_token, "global video view")
+    audio_tokenizer = Tokenizer(audio_shape, config.audio.patch, dim, config.cls_token, "global audio view")
+    video_blocks = transformer_blocks(config.encoder_shape)
+    audio_blocks = transformer_blocks(config.encoder_shape) if config.sharing == "none" else video_blocks
+    video, audio = _student(config, video_tokenizer, video_blocks), _student(config, audio_tokenizer, audio_blocks)
     initialise(nn.ModuleList([video, audio]), seed)
     teachers = (Teacher(video.encoder, video.head), Teacher(audio.encoder, audio.head))
     # Copied together, what the two have in common stays in common.

@@ -22,9 +22,8 @@ def token_grid(shape: tuple[int, ...], patch: tuple[int, ...], view: str) -> Gri
     """Tokens along (time, rows, columns) of a view [C, (T,) H, W]; raises ValueError where the patch does not fit the view."""
     sides = shape[1:]
     if any(side % p for side, p in zip(sides, patch, strict=True)):
-        raise ValueError(
-            f"{view}: {'x'.join(map(str, sides))} cannot be cut into tokens of {'x'.join(map(str, patch))} without rest"
-        )
+        size, token = ("x".join(map(str, lengths)) for lengths in (sides, patch))
+        raise ValueError(f"{view}: {size} cannot be cut into tokens of {token}: every side must be a multiple")
     grid = tuple(side // p for side, p in zip(sides, patch, strict=True))
     return (1,) * (3 - len(grid)) + grid
 
@@ -77,7 +76,7 @@ def interpolate_positions(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
 
     The sampling scale along an interpolated side is (new + 0.1) / old. Raises ValueError where a spectrogram's rows differ.
     """
-    positions_1DTHW = positions_ND.T.unflatten(1, old)[None].float()
+    positions_1DTHW = positions_ND.T.unflatten(1, old)[None]
     if old[0] == new[0] == 1:
         if old[1] != new[1]:
             raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
@@ -87,4 +86,4 @@ def interpolate_positions(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
         scale = tuple((n + SCALE_OFFSET) / o for n, o in zip(new, old, strict=True))
         resized = F.interpolate(positions_1DTHW, scale_factor=scale, mode="trilinear", align_corners=False)
     assert resized.shape[2:] == new, (resized.shape, new)
-    return resized[0].flatten(1).T.to(positions_ND.dtype)
+    return resized[0].flatten(1).T

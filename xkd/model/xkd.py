@@ -92,8 +92,8 @@ class XKD(nn.Module):
         """The loss of this rank's global views [B, ...] and local views [B, L, ...].
 
         `first_row` is the position of these samples in the global batch: with `step` it decides the masks. A teacher temperature
-        defaults to the configuration's at epoch 0. `noise` [B, N] replaces the random bits of the masks. Raises ValueError where the
-        batch would split an alignment group.
+        defaults to the configuration's at epoch 0. `noise` [B, N] replaces the random bits of the masks.
+        Raises ValueError where the batch would split an alignment group.
         """
         weights = self.loss_config.weights
         self.loss_config.check_batch(len(video_global))
@@ -190,9 +190,9 @@ class XKD(nn.Module):
         return _StudentPass(feature_BD, recon, outputs_UBK)
 
     def _teacher_views(self, video_global, video_local, audio_global, audio_local) -> tuple[Tensor, Tensor]:
-        return (
-            (video_global, audio_global) if self.model_config.teacher_view == "global" else (video_local[:, 0], audio_local[:, 0])
-        )
+        if self.model_config.teacher_view == "global":
+            return video_global, audio_global
+        return video_local[:, 0], audio_local[:, 0]
 
     @torch.no_grad()
     def _teach(self, video: Tensor, audio: Tensor) -> dict[Modality, Tensor]:
@@ -261,8 +261,6 @@ def _check_local_views(model: ModelConfig, audio: tuple[int, ...], local_video, 
         if shape is not None:
             token_grid(shape, patch, f"local {name} view")
         elif model.teacher_view == "local":
-            raise ValueError(
-                f"model.teacher_view: 'local' needs a local {name} view: set its count above 0, or teacher_view to global"
-            )
+            raise ValueError(f"model.teacher_view: 'local' needs a local {name} view: add one, or set teacher_view to global")
     if local_audio is not None and local_audio[1] != audio[1]:
         raise ValueError(f"local audio view: {local_audio[1]} mel bands, but the global one has {audio[1]}: they must be equal")
