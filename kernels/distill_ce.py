@@ -3,8 +3,9 @@
 Shapes: V teacher views, U student views, B samples, D prototypes.
 """
 
-import torch
 from torch import Tensor
+
+from xkd.kernels.precision import at_least_float32
 
 
 def distill_ce(
@@ -17,12 +18,10 @@ def distill_ce(
     The cross-entropy is linear in p, so the teacher's views are averaged first and no pair is formed.
     """
     target_BD = teacher_probabilities(teacher_VBD, center_D, teacher_temperature).mean(0)
-    student_UBD = student_UBD.to(torch.promote_types(student_UBD.dtype, torch.float32))
-    log_q_UBD = (student_UBD / student_temperature).log_softmax(-1)
+    log_q_UBD = (at_least_float32(student_UBD) / student_temperature).log_softmax(-1)
     return -(target_BD * log_q_UBD).sum(-1).mean()
 
 
 def teacher_probabilities(teacher: Tensor, center_D: Tensor, temperature: float) -> Tensor:
     """softmax((teacher - center) / temperature) over the last dimension, detached, in float32 at least."""
-    teacher = teacher.detach().to(torch.promote_types(teacher.dtype, torch.float32))
-    return ((teacher - center_D) / temperature).softmax(-1)
+    return ((at_least_float32(teacher.detach()) - center_D) / temperature).softmax(-1)

@@ -3,10 +3,10 @@
 Shapes: B samples, C channels, T frames, H and W pixels, M masked patches, P values a patch.
 """
 
-import torch
 from torch import Tensor
 
 from xkd.kernels.patch_gather import patch_gather
+from xkd.kernels.precision import at_least_float32
 
 VARIANCE_EPSILON = 1e-6
 
@@ -20,11 +20,11 @@ def masked_recon_loss(
 
         (x - mean(x)) / sqrt(var(x) + 1e-6),    var unbiased (divisor P - 1)
     """
-    target_BMP = patch_gather(clip_BCTHW.detach(), drop_BM, patch).to(_accumulator(pred_BMP))
+    target_BMP = at_least_float32(patch_gather(clip_BCTHW.detach(), drop_BM, patch))
     if norm_pix_loss:
         mean, std = patch_statistics(target_BMP)
         target_BMP = (target_BMP - mean) / std
-    return (pred_BMP.to(target_BMP.dtype) - target_BMP).square().mean()
+    return (at_least_float32(pred_BMP) - target_BMP).square().mean()
 
 
 def patch_statistics(patches_BMP: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,3 @@ def patch_statistics(patches_BMP: Tensor) -> tuple[Tensor, Tensor]:
     mean = patches_BMP.mean(-1, keepdim=True)
     variance = (patches_BMP - mean).square().sum(-1, keepdim=True) / (patches_BMP.shape[-1] - 1)
     return mean, (variance + VARIANCE_EPSILON).sqrt()
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)

@@ -6,6 +6,8 @@ Shapes: R = X + Y rows, D dimensions.
 import torch
 from torch import Tensor
 
+from xkd.kernels.precision import at_least_float32
+
 GAMMAS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 SMALLEST_DISTANCE = 1e-30
 
@@ -22,7 +24,7 @@ def mmd(z_RD: Tensor, num_x: int, gammas: tuple[float, ...] = GAMMAS) -> Tensor:
     """
     assert 0 < num_x < len(z_RD), f"the first {num_x} of {len(z_RD)} rows"
     with torch.autocast(z_RD.device.type, enabled=False):
-        z_RD = z_RD.to(torch.promote_types(z_RD.dtype, torch.float32))
+        z_RD = at_least_float32(z_RD)
         return _mean_within(z_RD[:num_x], gammas) + _mean_within(z_RD[num_x:], gammas) - 2 * _mean_across(z_RD, num_x, gammas)
 
 

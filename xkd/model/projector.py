@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xkd.kernels.precision import at_least_float32
 from xkd.model.config import ProjectorConfig
 
 
@@ -33,11 +34,7 @@ class Projector(nn.Module):
         *hidden, last = self.layers
         for index, layer in enumerate(hidden):
             x = F.gelu(self.norms[index % len(self.norms)](layer(x)))
-        z = F.normalize(_at_least_float32(last(x)), dim=-1)
-        weight = self.gains * F.normalize(_at_least_float32(self.directions), dim=-1)
-        y = _at_least_float32(F.linear(z, weight))
+        z = F.normalize(at_least_float32(last(x)), dim=-1)
+        weight = self.gains * F.normalize(at_least_float32(self.directions), dim=-1)
+        y = at_least_float32(F.linear(z, weight))
         return F.layer_norm(y, y.shape[-1:])
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xkd.kernels.precision import at_least_float32
+
 
 def _by_mean(product_BHN: Tensor, attention_BHN: Tensor) -> Tensor:
     return product_BHN / attention_BHN.mean(-1, keepdim=True)
@@ -34,7 +36,7 @@ def token_weights(attention_BHN: Tensor, other_BHM: Tensor, mode: str) -> Tensor
 
 def refined_feature(tokens_BND: Tensor, weights_BN: Tensor) -> Tensor:
     """The mean token with weights, scaled to the energy of the plain mean [B, D]: mean_i(s w_i f_i), s = |mean f| / |mean w f|."""
-    tokens_BND = tokens_BND.to(torch.promote_types(tokens_BND.dtype, torch.float32))
+    tokens_BND = at_least_float32(tokens_BND)
     plain_BD = tokens_BND.mean(1)
     weighted_BD = torch.einsum("bn,bnd->bd", weights_BN.to(tokens_BND.dtype), tokens_BND) / tokens_BND.shape[1]
     return weighted_BD * (plain_BD.norm(dim=-1, keepdim=True) / weighted_BD.norm(dim=-1, keepdim=True))

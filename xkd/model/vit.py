@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from xkd.kernels.precision import at_least_float32
 from xkd.model.config import TransformerConfig
 from xkd.model.tokenizers import Tokenizer
 
@@ -65,5 +66,5 @@ def token_attention(block: Block, tokens: Tensor, num_class: int) -> Tensor:
         logits_BHQN = torch.einsum("bhqc,bnc->bhqn", query_on_x, x)
     else:
         logits_BHQN = q_BHQd @ torch.einsum("bnc,hdc->bhdn", x, weight_k)
-    probabilities = (logits_BHQN.float() * attention.scale).softmax(-1)
+    probabilities = (at_least_float32(logits_BHQN) * attention.scale).softmax(-1)
     return probabilities.mean(2)[..., num_class:]
