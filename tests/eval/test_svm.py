@@ -5,7 +5,7 @@ from xkd.eval.config import SvmConfig
 from xkd.eval.features import Features
 from xkd.eval.svm import evaluate_svm
 
-CONFIG = SvmConfig(c=(0.001, 0.1), folds=3)
+CONFIG = SvmConfig(c=(0.01, 1.0), folds=3)
 
 
 def clips(num_clips, seed, video_signal=0.0, audio_signal=0.0, scale=1.0):
@@ -59,3 +59,12 @@ def test_unusable_settings_are_refused():
     for settings in ({"c": ()}, {"c": (0.0,)}, {"folds": 1}, {"C": (1.0,)}):
         with pytest.raises(ValueError):
             SvmConfig(**settings)
+
+
+def test_a_modality_of_many_noise_columns_does_not_drown_the_other():
+    def padded(features):
+        noise = np.random.default_rng(len(features.labels)).normal(size=(len(features.labels), 300))
+        return Features({**features.arrays, "video": noise}, features.labels, features.keys)
+
+    results = evaluate_svm(padded(clips(300, 0, audio_signal=2.0)), padded(clips(200, 1, audio_signal=2.0)), CONFIG, seed=0)
+    assert accuracy(results["both"]) > 0.9 * accuracy(results["audio"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from xkd.config import Settings
 
@@ -11,48 +11,54 @@ UNTRAINED = "untrained"
 
 
 class SvmConfig(Settings):
-    """A linear SVM on frozen, standardised features."""
+    """A linear SVM on frozen features, scaled so that a clip has unit length on average in each modality."""
 
     name: Literal["svm"] = "svm"
-    c: tuple[PositiveFloat, ...] = Field((0.001, 0.01, 0.1, 1.0), min_length=1)  # tried by cross-validation on the training split
-    folds: int = Field(5, ge=2)  # of that cross-validation
+    c: tuple[PositiveFloat, ...] = Field(
+        (0.01, 0.1, 1.0, 10.0), min_length=1, description="values of C that cross-validation on the training split chooses from"
+    )
+    folds: int = Field(5, ge=2, description="folds of that cross-validation")
 
 
 class SupervisedConfig(Settings):
-    """The encoders of the evaluated net trained from labels instead, as a reference."""
+    """The evaluated net's encoders trained from labels instead, as a reference."""
 
-    epochs: PositiveInt
-    batch_size: PositiveInt = 32
-    lr: PositiveFloat = 1e-3
-    weight_decay: float = Field(0.05, ge=0)
-    warmup_steps: int = Field(30, ge=0)
+    epochs: int = Field(gt=0, description="passes over the training shards")
+    batch_size: int = Field(32, gt=0, description="clips a step")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's decoupled weight decay, of all parameters")
+    warmup_epochs: float = Field(0.5, ge=0, description="epochs of linear warm-up; a cosine to 0 follows")
 
 
 class EvalShards(Settings):
-    """Shard folders; those that are not given are the run's own."""
+    """Shard folders; one that is not given is the run's own."""
 
-    train: Path | None = None
-    test: Path | None = None
+    train: Path | None = Field(None, description="shard folder that the classifier is fitted on")
+    test: Path | None = Field(None, description="shard folder that is scored")
 
 
 class EvalConfig(Settings):
     """What is evaluated, on which shards, by which protocol."""
 
     job: Literal["eval"]
-    checkpoint: str  # a run directory, or `untrained`
-    architecture: Path | None = None  # run directory or pretrain yaml that describes the net and its views; default: the checkpoint
-    backbone: Literal["teacher", "student"] = "teacher"
+    checkpoint: str = Field(description="a run directory, or `untrained`")
+    architecture: Path | None = Field(
+        None, description="run directory or pretrain yaml that describes the net and its views; none: the checkpoint"
+    )
+    backbone: Literal["teacher", "student"] = Field("teacher", description="whose encoders are evaluated")
     data: EvalShards = EvalShards()
     protocol: SvmConfig = SvmConfig()
-    seed: int = 0  # of the cross-validation folds and of untrained weights
-    batch_size: PositiveInt = 32
-    out: Path | None = None  # folder of results.json and results.md; default: eval/PROTOCOL-BACKBONE in the run directory
+    seed: int = Field(0, ge=0, description="of the cross-validation's folds, and of untrained weights")
+    batch_size: int = Field(32, gt=0, description="clips a forward pass")
+    out: Path | None = Field(
+        None, description="folder of results.json and results.md; none: eval/PROTOCOL-BACKBONE in the run directory"
+    )
 
     @model_validator(mode="after")
-    def _untrained_needs_a_place(self):
+    def _untrained_has_no_folder(self):
         missing = [name for name in ("architecture", "out") if getattr(self, name) is None]
         if self.checkpoint == UNTRAINED and missing:
-            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own; give {' and '.join(missing)} as well")
+            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
         return self
 
     @property
