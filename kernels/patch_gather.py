@@ -27,7 +27,7 @@ def patch_scatter(patches_BNP: Tensor, shape: tuple[int, int, int, int], patch: 
     """The clip [B, C, T, H, W] with shape (C, T, H, W) whose patches, all N in order, are `patches_BNP`."""
     clip_BCTHW = patches_BNP.new_empty(len(patches_BNP), *shape)
     blocks = _blocks(clip_BCTHW, patch)
-    blocks.copy_(patches_BNP.view(blocks.shape))
+    blocks.copy_(patches_BNP.unflatten(1, blocks.shape[1:4]).unflatten(-1, blocks.shape[4:]))
     return clip_BCTHW
 
 

@@ -11,21 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xkd.kernels.patch_gather import patch_gather, patch_scatter
+from xkd.model.geometry import Grid, as_grid, token_grid
 
 # The released sampling scale of interpolated positions is (new + 0.1) / old, not new / old; released weights expect it.
 SCALE_OFFSET = 0.1
-
-Grid = tuple[int, int, int]
-
-
-def token_grid(shape: tuple[int, ...], patch: tuple[int, ...], view: str) -> Grid:
-    """Tokens along (time, rows, columns) of a view [C, (T,) H, W]; raises ValueError where the patch does not fit the view."""
-    sides = shape[1:]
-    if any(side % p for side, p in zip(sides, patch, strict=True)):
-        size, token = ("x".join(map(str, lengths)) for lengths in (sides, patch))
-        raise ValueError(f"{view}: {size} cannot be cut into tokens of {token}: every side must be a multiple")
-    grid = tuple(side // p for side, p in zip(sides, patch, strict=True))
-    return (1,) * (3 - len(grid)) + grid
 
 
 class Tokenizer(nn.Module):
@@ -37,7 +26,7 @@ class Tokenizer(nn.Module):
     def __init__(self, shape: tuple[int, ...], patch: tuple[int, ...], dim: int, cls_token: bool, view: str):
         super().__init__()
         self.grid = token_grid(shape, patch, view)
-        self.patch: Grid = (1,) * (3 - len(patch)) + tuple(patch)
+        self.patch = as_grid(patch)
         self.num_tokens = math.prod(self.grid)
         self.num_class = int(cls_token)
         self.projection = nn.Linear(math.prod(patch) * shape[0], dim)
@@ -60,6 +49,11 @@ class Tokenizer(nn.Module):
         grid = tuple(side // p for side, p in zip(clip_BCTHW.shape[2:], self.patch, strict=True))
         positions_ND = self.positions[0, self.num_class :]
         return positions_ND if grid == self.grid else interpolate_positions(positions_ND, self.grid, grid)
+
+    def patch_means(self, clip: Tensor) -> Tensor:
+        """The clip with every patch replaced by its own mean, as the baseline that a reconstruction has to beat."""
+        patches_BNP = patch_gather(volume(clip), None, self.patch)
+        return self.unpatchify(patches_BNP.mean(-1, keepdim=True).expand_as(patches_BNP), like=clip)
 
     def unpatchify(self, patches_BNP: Tensor, like: Tensor) -> Tensor:
         """The clip, shaped like `like`, whose patches are these."""

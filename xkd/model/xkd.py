@@ -17,9 +17,10 @@ from xkd.kernels.random_mask import Mask, random_mask
 from xkd.losses import LossConfig, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
 from xkd.model.config import ModelConfig
+from xkd.model.geometry import check_views, visible_tokens
 from xkd.model.networks import Student, Teacher, build_networks
 from xkd.model.refinement import refined_feature, token_weights
-from xkd.model.tokenizers import token_grid, volume
+from xkd.model.tokenizers import volume
 
 Modality = Literal["video", "audio"]
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
@@ -70,7 +71,7 @@ class XKD(nn.Module):
         gather: Callable[[Tensor], Tensor] = identity,
     ):
         super().__init__()
-        _check_local_views(model, audio_shape, local_video_shape, local_audio_shape)
+        check_views(model, video_shape, audio_shape, local_video_shape, local_audio_shape)
         self.model_config, self.loss_config, self.seed, self.gather = model, loss, seed, gather
         networks = build_networks(model, video_shape, audio_shape, seed)
         self.video_student, self.audio_student, self.video_teacher, self.audio_teacher = networks
@@ -109,7 +110,9 @@ class XKD(nn.Module):
         if weights.recon:
             parts |= _with_mean("recon", recon_video=students["video"].recon, recon_audio=students["audio"].recon)
         if weights.cmkd or weights.align:
-            teachers = self._teach(*self._teacher_views(video_global, video_local, audio_global, audio_local))
+            local = self.model_config.teacher_view == "local"
+            video_view, audio_view = (video_local[:, 0], audio_local[:, 0]) if local else (video_global, audio_global)
+            teachers = self._teach({"video": video_view, "audio": audio_view})
             temperatures = self._teacher_temperatures(teacher_temperature_video, teacher_temperature_audio)
             stats |= self._teacher_stats(teachers, temperatures)
         if weights.cmkd:
@@ -128,7 +131,7 @@ class XKD(nn.Module):
     def draw_mask(self, modality: Modality, clip: Tensor, step: int, first_row: int, noise: Tensor | None = None) -> Mask:
         """The masks of a batch of global views: a function of seed, modality, step and position in the global batch."""
         num_tokens = self._student(modality).encoder.tokenizer.num_tokens
-        num_keep = round(num_tokens * (1 - getattr(self.model_config, modality).mask_ratio))
+        num_keep = visible_tokens(num_tokens, getattr(self.model_config, modality).mask_ratio)
         stream = MASK_STREAMS[modality]
         return random_mask(self.seed, stream, step, first_row, len(clip), num_tokens, num_keep, device=clip.device, noise=noise)
 
@@ -137,6 +140,10 @@ class XKD(nn.Module):
         student = self._student(modality)
         mask = self.draw_mask(modality, clip, step, first_row)
         return reconstruct(student.encoder, student.decoder, clip, mask, self.loss_config.norm_pix_loss)
+
+    def patch_means(self, clip: Tensor, modality: Modality) -> Tensor:
+        """A global view with every patch replaced by its own mean: what `reconstruct` has to beat in the masked places."""
+        return self._student(modality).encoder.tokenizer.patch_means(clip)
 
     def teacher_pairs(self) -> dict[Modality, list[tuple[Tensor, Tensor]]]:
         """(teacher, student) parameters by the modality whose momentum moves them, to be updated in this order.
@@ -189,28 +196,19 @@ class XKD(nn.Module):
             outputs_UBK = student.head(features_UBD)
         return _StudentPass(feature_BD, recon, outputs_UBK)
 
-    def _teacher_views(self, video_global, video_local, audio_global, audio_local) -> tuple[Tensor, Tensor]:
-        if self.model_config.teacher_view == "global":
-            return video_global, audio_global
-        return video_local[:, 0], audio_local[:, 0]
-
     @torch.no_grad()
-    def _teach(self, video: Tensor, audio: Tensor) -> dict[Modality, Tensor]:
+    def _teach(self, clips: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
         """The teachers' outputs [B, K] from one unmasked view of each modality, refined by the attention of both."""
-        mode = self.model_config.refinement
-        if mode == "none":
-            features = {"video": self.video_teacher.encoder.features(video), "audio": self.audio_teacher.encoder.features(audio)}
-        else:
-            tokens, attention = {}, {}
-            for modality, clip in (("video", video), ("audio", audio)):
-                encoder = self._teacher(modality).encoder
-                tokens[modality], attention[modality] = encoder(clip, with_attention=True)
-                tokens[modality] = encoder.patch_tokens(tokens[modality])
-            features = {
-                modality: refined_feature(tokens[modality], token_weights(attention[modality], attention[other], mode))
-                for modality, other in OTHER.items()
-            }
-        return {modality: self._teacher(modality).head(feature_BD) for modality, feature_BD in features.items()}
+        tokens, attention = {}, {}
+        for modality, clip in clips.items():
+            encoder = self._teacher(modality).encoder
+            encoded, attention[modality] = encoder(clip, with_attention=True)
+            tokens[modality] = encoder.patch_tokens(encoded)
+        outputs = {}
+        for modality, other in OTHER.items():
+            weights_BN = token_weights(attention[modality], attention[other], self.model_config.refinement)
+            outputs[modality] = self._teacher(modality).head(refined_feature(tokens[modality], weights_BN))
+        return outputs
 
     def _distill(self, source: Modality, teachers, students, temperatures) -> Tensor:
         """Distillation from the teacher of one modality to the student of the other."""
@@ -253,14 +251,3 @@ def _with_mean(name: str, **terms: Tensor) -> dict[str, Tensor]:
 def _deviation(feature_BD: Tensor) -> Tensor:
     """How far the samples of a batch lie apart: the deviation over samples, averaged over dimensions. 0 means collapse."""
     return feature_BD.detach().float().std(0, correction=0).mean()
-
-
-def _check_local_views(model: ModelConfig, audio: tuple[int, ...], local_video, local_audio) -> None:
-    """Raises ValueError where local views are missing though the teachers look at them, or cannot be cut into tokens."""
-    for name, shape, patch in (("video", local_video, model.video.tubelet), ("audio", local_audio, model.audio.patch)):
-        if shape is not None:
-            token_grid(shape, patch, f"local {name} view")
-        elif model.teacher_view == "local":
-            raise ValueError(f"model.teacher_view: 'local' needs a local {name} view: add one, or set teacher_view to global")
-    if local_audio is not None and local_audio[1] != audio[1]:
-        raise ValueError(f"local audio view: {local_audio[1]} mel bands, but the global one has {audio[1]}: they must be equal")
