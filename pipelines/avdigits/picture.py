@@ -44,7 +44,7 @@ def _colour_offset(rng, settings) -> np.ndarray:
 def _motion(rng, settings) -> np.ndarray:
     """Centre x and y (pixels), side (pixels) and angle (radians) of a scan in each frame [T, 4], changing steadily."""
     side = rng.uniform(*settings.digit_size)
-    centre = 0.5 + rng.uniform(-settings.place, settings.place, 2) * (1 - side)
+    centre = 0.5 + rng.uniform(-settings.place, settings.place, 2) * (1 - side) / 2
     travel = rng.uniform(-settings.drift, settings.drift, 2)
     angle = np.deg2rad(rng.uniform(-settings.turn_start, settings.turn_start))
     turn = np.deg2rad(rng.uniform(-settings.turn_drift, settings.turn_drift))

@@ -14,7 +14,7 @@ class Settings:
     size: int = 128  # height and width in pixels
 
     digit_size: tuple[float, float] = (0.65, 0.90)  # side of the scan as a share of the frame's
-    place: float = 0.5  # how far from the centre, as a share of the free space
+    place: float = 0.5  # how far from the centre, as a share of the free space on either side
     drift: float = 0.10  # travel over the clip, as a share of the frame
     turn_start: float = 10.0  # degrees
     turn_drift: float = 15.0  # degrees over the clip
@@ -35,8 +35,9 @@ class Settings:
     snr_db: tuple[float, float] = (-6.0, 12.0)  # sounding tones over noise
     buried_share: float = 0.15  # of the clips
     buried_snr_db: tuple[float, float] = (-26.0, -16.0)
-    distractors: int = 2  # steady tones that mean nothing, as loud as the digit's may be
+    distractors: int = 2  # steady tones that mean nothing
     distractor_hz: tuple[float, float] = (300.0, 5000.0)
+    distractor_snr_db: tuple[float, float] = (-24.0, -6.0)
     noise_hz: float = 8000.0  # upper edge of the noise
     noise_tilt_db: tuple[float, float] = (-6.0, 0.0)  # per octave
     level_db: tuple[float, float] = (-26.0, -16.0)  # RMS of the clip, full scale 0

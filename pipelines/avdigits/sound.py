@@ -31,8 +31,8 @@ def draw_sound(rng: np.random.Generator, settings: Settings, label: int, *, buri
     sound = _noise(rng, settings, len(time))
     sound += _amplitude(snr_db, power=(1 + balance**2) / 2) * _bursts(rng, settings, time) * pair
     for _ in range(settings.distractors):
-        hertz = np.exp(rng.uniform(*np.log(settings.distractor_hz)))
-        sound += _amplitude(rng.uniform(*settings.snr_db), power=0.5) * _tone(rng, time, hertz)
+        tone = _tone(rng, time, rng.uniform(*settings.distractor_hz))
+        sound += _amplitude(rng.uniform(*settings.distractor_snr_db), power=0.5) * tone
 
     sound *= 10 ** (rng.uniform(*settings.level_db) / 20) / np.sqrt(np.mean(sound**2))
     return np.clip(sound, -1, 1)
