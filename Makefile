@@ -25,7 +25,7 @@ install: $(READY)  ## create .venv and install the package, its needs and the de
 	@test -x .venv/bin/pip || python3 -m venv .venv
 	@echo "Installing into .venv (about 6 GB; some minutes the first time)"
 	@.venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off -e '.[$*,dev]' \
-	  | awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ {print "  " substr($$0, 1, 100); fflush()}'
+	  | awk '/^(Collecting|Building|Installing)/ {print "  " substr($$0, 1, 100); fflush()}'
 	@touch $@
 
 demo: $(READY)  ## make a small data set, shards, pre-train, evaluate, report (under 20 minutes on 2 cores)

@@ -70,6 +70,11 @@ def test_what_a_user_got_wrong_is_told_in_a_sentence_and_exits_with_2(arguments,
     assert told.out == ""
 
 
+def test_training_takes_the_argument_that_the_deepspeed_launcher_adds():
+    args = parser().parse_args(["train", "--local_rank=1", "run.yaml", "seed=3", "optim.lr=1e-4"])
+    assert (args.config, args.overrides) == ("run.yaml", ["seed=3", "optim.lr=1e-4"])
+
+
 def test_the_traceback_is_shown_on_request():
     with pytest.raises(ValueError, match="no such configuration file"):
         main(["--traceback", "config", "show", "none.yaml"])
