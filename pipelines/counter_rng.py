@@ -21,8 +21,9 @@ class Stream(IntEnum):
 
 
 def words(count: int, seed: int, epoch: int, stream: Stream, sample: int = 0, view: int = 0) -> np.ndarray:
-    """`count` uint64 words; `view` tells the views of one stream apart."""
-    return np.random.Philox(key=[seed, epoch], counter=[0, view, stream, sample]).random_raw(count)
+    """`count` uint64 words; the other arguments lie in [0, 2^64), and `view` tells the views of one stream apart."""
+    key, counter = np.array([seed, epoch], np.uint64), np.array([0, view, stream, sample], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 
 def uniforms(count: int, seed: int, epoch: int, stream: Stream, sample: int = 0, view: int = 0) -> np.ndarray:

@@ -1,7 +1,16 @@
+import os
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
 import pytest
 import torch
 
+from tests.media import click, flash, write_clip
+from tests.pipelines.damage import copy_with_damage
 from xkd.pipelines.config import DataConfig
+from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Batch, Loader
 
@@ -62,3 +71,188 @@ def test_the_default_geometry_is_delivered(shards):
     assert batch.video_local.shape[1:] == (1, 3, 8, 96, 96)
     assert batch.audio_global.shape[1:] == (1, 80, 448)
     assert batch.audio_local.shape[1:] == (1, 1, 80, 112)
+
+
+@pytest.fixture(scope="module")
+def reference(shards):
+    """The examples of epoch 0, three batches of 4."""
+    return epoch(shards)
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 1}, {"batch_size": 3}, {"batch_size": 12}])
+def test_batch_size_changes_no_example(shards, reference, arguments):
+    found = rows(epoch(shards, **arguments))
+    assert found.keys() == rows(reference).keys()
+    for sample, expected in rows(reference).items():
+        assert_same(found[sample], expected)
+
+
+@pytest.mark.parametrize("changes", [{"num_threads": 3}, {"prefetch": 1}, {"prefetch": 5}])
+def test_threads_and_prefetching_change_no_batch(shards, reference, changes):
+    for found, expected in zip(epoch(shards, small(**changes)), reference, strict=True):
+        assert_same(vars(found), vars(expected))
+
+
+def test_ranks_take_contiguous_parts_of_the_same_global_batches(shards, reference):
+    ranks = [epoch(shards, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
+    for first, second, expected in zip(*ranks, reference, strict=True):
+        joined = {name: torch.cat([getattr(first, name), getattr(second, name)]) for name in TENSORS}
+        assert_same(joined, {name: getattr(expected, name) for name in TENSORS})
+
+
+@pytest.mark.parametrize("start_step", [1, 2, 3])
+def test_resuming_gives_the_remaining_batches(shards, reference, start_step):
+    remaining = epoch(shards, start_step=start_step)
+    assert len(remaining) == 3 - start_step
+    for found, expected in zip(remaining, reference[start_step:], strict=True):
+        assert_same(vars(found), vars(expected))
+
+
+def test_epochs_and_seeds_bring_other_orders_and_other_views(shards, reference):
+    for other in (epoch(shards, number=1), epoch(shards, seed=1)):
+        assert [batch.keys for batch in other] != [batch.keys for batch in reference]
+        for sample, expected in rows(reference).items():
+            assert not torch.equal(rows(other)[sample]["video_global"], expected["video_global"])
+
+
+def test_an_abandoned_epoch_leaves_nothing_behind(shards, reference):
+    with Loader(shards, small(), preset="pretrain", batch_size=4) as loader:
+        held = loader.epoch(1)
+        next(held)
+        for found, expected in zip(loader.epoch(0), reference, strict=True):
+            assert_same(vars(found), vars(expected))
+        assert list(held) == []
+
+
+def test_batches_stay_as_they_are_after_the_loader_is_closed(shards, reference):
+    copies = [{name: getattr(batch, name).clone() for name in TENSORS} for batch in epoch(shards)]
+    for found, expected in zip(copies, reference, strict=True):
+        assert_same(found, {name: getattr(expected, name) for name in TENSORS})
+
+
+def test_labels_and_keys_belong_to_the_samples(shards, reference):
+    labels = shards.labels()
+    for batch in reference:
+        assert batch.labels.tolist() == labels[batch.sample_ids.numpy()].tolist()
+        assert batch.keys == [shards.sample(int(sample)).key for sample in batch.sample_ids]
+        assert batch.valid.all()
+
+
+def test_a_sample_with_several_labels_has_no_single_one(shards):
+    class Several(ShardSet):
+        def sample(self, index):
+            return replace(super().sample(index), labels=(0, 1) if index == 3 else (1,))
+
+    batches = epoch(Several(shards.folder, shards.manifest), preset="eval")
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [1, 1, 1, -1, *[1] * 8]
+
+
+def test_evaluation_gives_every_sample_once_in_stored_order(shards):
+    batches = epoch(shards, preset="eval", batch_size=5)
+    assert [len(batch.keys) for batch in batches] == [5, 5, 2]
+    assert torch.cat([batch.sample_ids for batch in batches]).tolist() == list(range(12))
+    assert all(batch.video_local is None and batch.audio_local is None for batch in batches)
+
+
+def test_evaluation_does_not_depend_on_seed_or_epoch(shards):
+    for first, second in zip(epoch(shards, preset="eval"), epoch(shards, preset="eval", seed=5, number=7), strict=True):
+        assert torch.equal(first.video_global, second.video_global)
+        assert torch.equal(first.audio_global, second.audio_global)
+
+
+def test_picture_and_sound_of_a_view_start_together(tmp_path):
+    at = 1.5
+    write_clip(tmp_path / "media/one/clip.mp4", picture=flash(at, 2), sound=click(at, 2), seconds=4, fps=8)
+    write_shards(tmp_path / "media", tmp_path / "shards", split="train", workers=1)
+    config = DataConfig(
+        train="unused",
+        clip_seconds=1.0,
+        video={"global_view": {"size": 16, "brightness": 0, "contrast": 0}, "local_view": {"count": 0}},
+        audio={"hop": 160, "n_fft": 512, "local_view": {"count": 0}},
+    )
+    seen = 0
+    with Loader(ShardSet.open(tmp_path / "shards"), config, preset="pretrain", batch_size=1) as loader:
+        for batch in chain.from_iterable(loader.epoch(number) for number in range(30)):
+            bright = batch.video_global[0].mean((0, 2, 3)) > 0
+            loud = batch.audio_global[0, 0].amax(0) > 0
+            if bright.any() and not bright[0]:
+                seen += 1
+                # A frame is shown until the next one, so the picture comes up to a frame later than the sound.
+                assert -0.05 < float(bright.int().argmax() / 8 - loud.int().argmax() / 100) < 1 / 8 + 0.05
+    assert seen > 5
+
+
+def test_samples_that_are_too_short_are_left_out_and_counted(shards):
+    class Shortened(ShardSet):
+        def column(self, name):
+            column = super().column(name)
+            return np.where(np.arange(len(column)) < 3, 8, column) if name == "video_frames" else column
+
+    with Loader(Shortened(shards.folder, shards.manifest), small(min_seconds=1.1), preset="pretrain", batch_size=2) as loader:
+        assert loader.too_short == 3
+        assert len(loader) == 4
+        assert min(int(batch.sample_ids.min()) for batch in loader.epoch(0)) >= 3
+
+
+def test_too_few_samples_for_a_batch_are_refused(shards):
+    with pytest.raises(ValueError, match=r"12 of 12 samples .* fewer than a global batch of 16"):
+        Loader(shards, small(), preset="pretrain", batch_size=8, world_size=2)
+    with pytest.raises(ValueError, match=r"0 of 12 samples last data.min_seconds 3"):
+        Loader(shards, small(min_seconds=3), preset="pretrain", batch_size=8)
+
+
+@pytest.mark.filterwarnings("ignore:.*next healthy")
+def test_a_substitute_is_marked_counted_and_healthy(shards, tmp_path, reference):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 4)
+    with Loader(damaged, small(), preset="pretrain", batch_size=4) as loader:
+        batches = list(loader.epoch(0))
+        assert loader.substitutions == 1
+    valid = torch.cat([batch.valid for batch in batches])
+    ids, asked = (torch.cat([batch.sample_ids for batch in some]) for some in (batches, reference))
+    place = asked.tolist().index(4)
+    assert valid.tolist() == [sample != 4 for sample in asked.tolist()]
+    assert ids[place] == asked[(place + 1) % 12]
+    healthy = rows(reference)
+    for sample, found in rows(batches).items():
+        assert torch.equal(found["video_global"], healthy[sample]["video_global"])
+
+
+def test_a_video_that_dali_cannot_decode_is_named(shards, monkeypatch):
+    monkeypatch.setattr("xkd.pipelines.source.read_video", lambda sample: np.zeros(1000, np.uint8))
+    with pytest.raises(RuntimeError, match=f"could not decode .*{shards.sample(0).key}"):
+        epoch(shards, preset="eval")
+
+
+def test_waiting_is_counted(shards):
+    with Loader(shards, small(), preset="pretrain", batch_size=4) as loader:
+        assert loader.wait_seconds == 0
+        waits = [loader.wait_seconds for _ in loader.epoch(0)]
+    assert 0 < waits[0] < waits[1] < waits[2]
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def test_no_thread_is_left_after_an_end_an_exception_or_an_abandoned_epoch(shards):
+    epoch(shards)
+    before = threads()
+    epoch(shards)
+    assert threads() == before
+    with suppress(ZeroDivisionError), Loader(shards, small(), preset="pretrain", batch_size=2) as loader:
+        for _ in loader.epoch(0):
+            raise ZeroDivisionError
+    assert threads() == before
+    loader = Loader(shards, small(), preset="pretrain", batch_size=2)
+    next(loader.epoch(0))
+    assert threads() > before
+    loader.close()
+    assert threads() == before
+
+
+def test_a_closed_loader_is_not_used_again(shards):
+    loader = Loader(shards, small(), preset="pretrain", batch_size=2)
+    loader.close()
+    loader.close()
+    with pytest.raises(AssertionError, match="closed"):
+        loader.epoch(0)

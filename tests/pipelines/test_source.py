@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.pipelines.damage import copy_with_damage
+from xkd.pipelines.config import DataConfig
+from xkd.pipelines.index import ShardSet
+from xkd.pipelines.presets import PRESETS
+from xkd.pipelines.read import DamagedSample, read_audio
+from xkd.pipelines.source import MAX_DAMAGED_IN_A_ROW, Source, frame_stride, long_enough
+
+
+def configuration(clip_seconds=2.0, fps=4, **audio) -> DataConfig:
+    return DataConfig(
+        train="unused",
+        clip_seconds=clip_seconds,
+        video={"fps": fps, "local_view": {"count": 0}},
+        audio={"local_view": {"count": 0}} | audio,
+    )
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_shards):
+    return ShardSet.open(tiny_shards)
+
+
+def source(shards, config, preset="pretrain", seed=0) -> Source:
+    return Source(shards, config, PRESETS[preset], seed)
+
+
+@pytest.mark.parametrize(("start", "first_frame"), [(0, 0), (1999, 0), (2000, 1), (5000, 2), (32000, 16)])
+def test_picture_and_sound_start_together(shards, start, first_frame):
+    fixed = replace(PRESETS["pretrain"], start=lambda *purpose: start)
+    inputs = Source(shards, configuration(clip_seconds=0.5, fps=8), fixed, 0)(0, 3).inputs
+    assert inputs["frames"].tolist() == [first_frame + k for k in range(4)]
+    assert np.array_equal(inputs["pcm"], read_audio(shards.sample(3), start, 8000))
+
+
+def test_clips_start_all_over_the_sample(shards):
+    config = configuration(clip_seconds=0.5, fps=8)
+    firsts = {int(source(shards, config)(epoch, 0).inputs["frames"][0]) for epoch in range(200)}
+    assert firsts == set(range(16))  # 20 stored frames, 4 a clip; the 17th place is one audio sample long
+
+
+def test_frames_are_a_stride_apart(shards):
+    assert np.array_equal(np.diff(source(shards, configuration())(0, 0).inputs["frames"]), [2] * 7)
+
+
+def test_a_short_clip_starts_again_and_ends_in_silence(shards):
+    inputs = source(shards, configuration(clip_seconds=4.0, fps=8))(0, 0).inputs
+    sample = shards.sample(0)
+    assert np.array_equal(inputs["frames"], np.arange(32) % sample.video.frames)
+    assert np.array_equal(inputs["pcm"][: sample.audio.samples], read_audio(sample, 0, sample.audio.samples))
+    assert not inputs["pcm"][sample.audio.samples :].any()
+    assert len(inputs["pcm"]) == 64000
+
+
+def test_evaluation_takes_the_middle(shards):
+    inputs = source(shards, configuration(), preset="eval")(0, 0).inputs
+    assert inputs["frames"][0] == 2  # 2.5 s stored, 2 s taken: a quarter of a second in
+    assert np.array_equal(inputs["pcm"], read_audio(shards.sample(0), 4000, 32000))
+
+
+def test_examples_do_not_depend_on_what_was_made_before(shards):
+    config = configuration()
+    used = source(shards, config)
+    for sample in (5, 3, 1):
+        used(1, sample)
+    first, second = used(0, 2), source(shards, config)(0, 2)
+    assert first.sample == second.sample
+    assert all(np.array_equal(first.inputs[name], second.inputs[name]) for name in second.inputs)
+
+
+@pytest.mark.parametrize("fps", [3, 5, 16, 8.5])
+def test_a_rate_that_is_no_whole_part_of_the_stored_one_is_refused(shards, fps):
+    with pytest.raises(ValueError, match=f"video.fps {fps}.*stores 8 frames"):
+        frame_stride(shards, configuration(fps=fps))
+
+
+def test_another_sample_rate_is_refused(shards):
+    with pytest.raises(ValueError, match=r"audio.sample_rate 22050.*stores 16000"):
+        frame_stride(shards, configuration(sample_rate=22050))
+
+
+def test_short_samples_are_found(shards):
+    assert len(long_enough(shards, 2.0)) == len(shards)
+    assert len(long_enough(shards, 2.6)) == 0
+
+
+def test_a_damaged_sample_is_replaced_by_the_next_healthy_one_of_the_order(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 4, 9)
+    order = np.array([1, 4, 9, 7, 0])
+    made = source(damaged, configuration())
+    with pytest.warns(UserWarning, match="next healthy"):
+        assert made.at(0, order, 1).sample.id == 7
+    assert made.at(0, order, 0).sample.id == 1
+    with pytest.warns(UserWarning, match="next healthy"):
+        assert made.at(0, order[:3], 2).sample.id == 1
+
+
+def test_evaluation_does_not_replace_a_damaged_sample(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 4)
+    with pytest.raises(DamagedSample, match=damaged.sample(4).key):
+        source(damaged, configuration(), preset="eval").at(0, np.arange(12), 4)
+
+
+@pytest.mark.filterwarnings("ignore:.*next healthy")
+def test_many_damaged_samples_in_a_row_stop_the_run(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", *range(12))
+    with pytest.raises(DamagedSample, match=f"{MAX_DAMAGED_IN_A_ROW} damaged samples in a row"):
+        source(damaged, configuration()).at(0, np.arange(12), 0)
