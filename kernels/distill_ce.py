@@ -3,6 +3,7 @@
 Shapes: V teacher views, U student views, B samples, D prototypes.
 """
 
+import torch
 from torch import Tensor
 
 from xkd.kernels.precision import at_least_float32
@@ -22,6 +23,7 @@ def distill_ce(
     return -(target_BD * log_q_UBD).sum(-1).mean()
 
 
+@torch.no_grad()
 def teacher_probabilities(teacher: Tensor, center_D: Tensor, temperature: float) -> Tensor:
-    """softmax((teacher - center) / temperature) over the last dimension, detached, in float32 at least."""
-    return ((at_least_float32(teacher.detach()) - center_D) / temperature).softmax(-1)
+    """softmax((teacher - center) / temperature) over the last dimension, without gradient, in float32 at least."""
+    return ((at_least_float32(teacher) - center_D) / temperature).softmax(-1)

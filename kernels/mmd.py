@@ -20,7 +20,8 @@ def mmd(z_RD: Tensor, num_x: int, gammas: tuple[float, ...] = GAMMAS) -> Tensor:
     |a|^2 + |b|^2 - 2 a.b loses the small distances in float32 when the rows are long vectors (|a|^2 is about 8192 after the
     projector's LayerNorm). So a detached mean is subtracted first, which changes no distance: the joint mean for K(X, Y), the set's
     own mean within a set (with the joint mean two tight sets far apart would still lose theirs); and the distance of a row to
-    itself is set to 0. Runs in float32 at least, autocast off. The products must be IEEE (torch's default), not TF32.
+    itself is set to 0. Runs in float32 at least, autocast off (take the backward outside autocast too, as ever). The products must
+    be IEEE (torch's default), not TF32.
     """
     assert 0 < num_x < len(z_RD), f"the first {num_x} of {len(z_RD)} rows"
     with torch.autocast(z_RD.device.type, enabled=False):
