@@ -59,7 +59,9 @@ def load(path: str | Path, overrides: Sequence[str], schemas: Mapping[str, type[
 
 def dump(config: BaseModel) -> str:
     """Yaml text of every field, defaults included, that loads to an equal configuration."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(
+        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
 
 
 def locate(path: str | Path) -> Path:
