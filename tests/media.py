@@ -70,6 +70,8 @@ def write_clip(
             stream = container.add_stream(video_codec, rate=Fraction(fps).limit_denominator(1001))
             stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
             stream.codec_context.thread_count = 1
+            if frame_times is not None:
+                stream.codec_context.time_base = Fraction(1, 48000)
             times = np.arange(round(seconds * fps)) / fps if frame_times is None else frame_times
             streams.append((stream, _pictures(picture, times, video_start, height, width)))
         if sound is not None:

@@ -61,8 +61,6 @@ def _convert(item: Item, profile: Profile) -> Converted:
         video, frames = encode_video(pictures.frames, **settings, height=height, width=width)
     rate = profile.audio.sample_rate
     sound, sound_source = read_sound(item.path, sample_rate=rate, start_seconds=start, max_samples=frames * rate // form.fps)
-    if len(sound) == 0:
-        raise MediaError("its sound and its pictures do not overlap in time")
     audio = encode_wav(sound, rate)
     _verify(video, (frames, height, width), audio, sound, rate)
     info = {

@@ -16,6 +16,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from xkd.pipelines.media.clock import sample_and_hold
 
+# The containers that are read. FFmpeg knows many more, but takes a text for video (ansi art) and opens what a play list names.
+FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "wav", "flac", "mp3", "aac")
+
 
 class MediaError(ValueError):
     """A file that cannot become a sample; the message says why."""
@@ -35,7 +38,7 @@ class Pictures:
 @contextmanager
 def open_pictures(path: Path, *, fps: int, short_side: int, multiple: int) -> Iterator[Pictures]:
     """Open the first video stream of `path`, resampled to `fps` and scaled so that its short side is `short_side`."""
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = _single_threaded(_first(container.streams.video, "pictures"))
         decoded = container.decode(stream)
         first = next(decoded, None)
@@ -51,7 +54,7 @@ def open_pictures(path: Path, *, fps: int, short_side: int, multiple: int) -> It
 
 def read_sound(path: Path, *, sample_rate: int, start_seconds: Fraction, max_samples: int) -> tuple[np.ndarray, dict]:
     """The first audio stream as mono int16, from `start_seconds` of the file's clock on, and a description of the source."""
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = _single_threaded(_first(container.streams.audio, "sound"))
         source = {"codec": stream.codec_context.name, "sample_rate": stream.rate, "channels": stream.channels}
         decoded = container.decode(stream)
@@ -61,13 +64,23 @@ def read_sound(path: Path, *, sample_rate: int, start_seconds: Fraction, max_sam
         begin = round((_begin(first) - start_seconds) * sample_rate)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
         resampled = chain.from_iterable(resampler.resample(frame) for frame in chain([first], decoded, [None]))
-        return _place(resampled, begin, max_samples), source
+        sound = _place(resampled, begin, max_samples)
+        if begin >= max_samples or len(sound) == 0:
+            raise MediaError("its sound and its pictures do not overlap in time")
+        return sound, source
 
 
 def clean_size(height: int, width: int, short_side: int, multiple: int) -> tuple[int, int]:
     """The stored size: the short side exact, the long side to the nearest multiple (NVDEC keeps a decoder for each size)."""
     scale = Fraction(short_side, min(height, width))
     return tuple(max(short_side, round(side * scale / multiple) * multiple) for side in (height, width))
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    try:
+        return av.open(str(path), options={"format_whitelist": ",".join(FORMATS)})
+    except av.ArgumentError:
+        raise MediaError(f"its format is not one of {', '.join(FORMATS)}") from None
 
 
 def _first(streams, what: str):

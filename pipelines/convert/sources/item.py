@@ -18,7 +18,7 @@ class Item:
 
     @property
     def digest(self) -> str:
-        return blake2b(self.name.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        return blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     @property
     def key(self) -> str:

@@ -1,0 +1,93 @@
+import io
+import shutil
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xkd.pipelines.index import ShardSet
+from xkd.pipelines.media.encode import decoded_shape
+from xkd.pipelines.read import DamagedSample, crc_per_second, read_audio, read_video
+
+
+@pytest.fixture
+def damaged_copy(tiny_shards, tmp_path):
+    """A function that copies the shards with one byte of the first tar flipped, and opens the copy."""
+
+    def flip(offset):
+        folder = tmp_path / "copy"
+        shutil.copytree(tiny_shards, folder)
+        data = bytearray((folder / "train-000000.tar").read_bytes())
+        data[offset] ^= 1
+        (folder / "train-000000.tar").write_bytes(data)
+        return ShardSet.open(folder)
+
+    return flip
+
+
+def test_a_video_decodes_to_what_the_index_says(tiny_shards):
+    shards = ShardSet.open(tiny_shards)
+    for index in range(len(shards)):
+        sample = shards.sample(index)
+        assert decoded_shape(read_video(sample).tobytes()) == (sample.video.frames, sample.video.height, sample.video.width)
+
+
+def test_sound_and_pictures_are_those_of_the_source(tiny_shards):
+    """The media folder holds low tones over red and high tones over blue."""
+    shards = ShardSet.open(tiny_shards)
+    for index, label in enumerate(shards.labels()):
+        sound = read_audio(shards.sample(index), 4000, 16000).astype(float)
+        pitch = np.argmax(np.abs(np.fft.rfft(sound))[1:]) + 1
+        picture = first_picture(shards.sample(index))
+        red, blue = np.median(picture[..., 0]), np.median(picture[..., 2])
+        is_low = shards.classes[label] == "low"
+        assert (pitch < 1000, red > blue) == (is_low, is_low)
+
+
+def first_picture(sample):
+    with av.open(io.BytesIO(read_video(sample).tobytes())) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 60000), count=st.integers(0, 60000))
+def test_any_part_of_the_sound_is_that_part_of_the_whole(tiny_shards, start, count):
+    sample = ShardSet.open(tiny_shards).sample(0)
+    whole = read_audio(sample, 0, 130000)
+    assert np.array_equal(read_audio(sample, start, count), whole[start : start + count])
+    assert not whole[sample.audio.samples :].any()
+
+
+def test_a_flipped_byte_in_the_video_is_found_and_named(tiny_shards, damaged_copy):
+    video = ShardSet.open(tiny_shards).sample(3).video
+    sample = damaged_copy(video.offset + video.size - 1).sample(3)
+    with pytest.raises(DamagedSample, match=rf"train-000000.tar: the video of sample {sample.key} .* is damaged"):
+        read_video(sample)
+
+
+def test_a_flipped_byte_in_the_sound_spoils_only_its_second(tiny_shards, damaged_copy):
+    audio = ShardSet.open(tiny_shards).sample(3).audio
+    sample = damaged_copy(audio.offset + 2 * 16000).sample(3)
+    read_audio(sample, 0, 16000)
+    read_audio(sample, 32000, 100)
+    for start, count in [(15999, 2), (16000, 1), (31999, 1), (0, 40000)]:
+        with pytest.raises(DamagedSample, match=rf"the audio of sample {sample.key}"):
+            read_audio(sample, start, count)
+
+
+def test_a_truncated_tar_is_damage_too(tiny_shards, tmp_path):
+    shutil.copytree(tiny_shards, tmp_path / "copy")
+    sample = ShardSet.open(tmp_path / "copy").sample(7)
+    with sample.shard.open("r+b") as tar:
+        tar.truncate(sample.video.offset + 10)
+    with pytest.raises(DamagedSample):
+        read_video(sample)
+    with pytest.raises(DamagedSample):
+        read_audio(sample, 0, 100)
+
+
+@given(seconds=st.integers(0, 3), rest=st.integers(0, 15))
+def test_there_is_a_crc_for_every_begun_second(seconds, rest):
+    assert len(crc_per_second(bytes(2 * (16 * seconds + rest)), sample_rate=16)) == seconds + (rest > 0)
