@@ -1,0 +1,97 @@
+"""Rows of results: measurements with the machine, versions, commit and command they came from, kept in CSV files."""
+
+import csv
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from xkd.benchmarks.harness import Measurement
+from xkd.env import environment
+
+_VERSIONS = ("python", "torch", "dali", "deepspeed", "av", "triton", "numpy")
+COLUMNS = (
+    *("date", "benchmark", "case", "provider", "part", "unit", "rounds", "items"),
+    *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_ms_per_item", "peak_mib", "device_mib"),
+    *("cpu", "cpus", "gpu", *_VERSIONS, "commit", "command"),
+)
+SHOWN = (
+    "case",
+    "provider",
+    "part",
+    "items_per_s",
+    "wall_p20_s",
+    "wall_p50_s",
+    "wall_p80_s",
+    "cpu_ms_per_item",
+    "peak_mib",
+    "device_mib",
+)
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """What the rows of one command have in common: the benchmark's name, the command as typed, the machine, the date."""
+
+    benchmark: str
+    command: str
+    machine: Mapping[str, object]
+    date: str
+
+    @classmethod
+    def start(cls, benchmark: str, command: Sequence[str]) -> "Recorder":
+        return cls(benchmark, shlex.join(command), environment(), datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+    def rows(self, case: str, unit: str, measurements: Iterable[Measurement]) -> list[Row]:
+        """One row of COLUMNS for each measurement; what was not measured is empty."""
+        shared = {
+            **{name: self.machine[name] for name in ("cpu", "cpus", *_VERSIONS, "commit")},
+            **{"gpu": " + ".join(self.machine["gpus"]), "date": self.date, "benchmark": self.benchmark, "command": self.command},
+        }
+        return [_row({**shared, "case": case, "unit": unit}, measurement) for measurement in measurements]
+
+
+def append_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Adds rows to a CSV file, which is made with its header if absent. Raises ValueError where the file has other columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists() or not path.stat().st_size
+    if not is_new:
+        with path.open(newline="") as file:
+            header = tuple(next(csv.reader(file)))
+        if header != COLUMNS:
+            differing = sorted(set(header) ^ set(COLUMNS)) or ["the order"]
+            raise ValueError(f"{path}: its columns differ from today's in {', '.join(differing)}: write to another file with --csv")
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = SHOWN) -> str:
+    """An aligned markdown table of those columns that any row fills."""
+    shown = [column for column in columns if any(row.get(column, "") != "" for row in rows)]
+    cells = [shown, *([str(row.get(column, "")).replace("|", "\\|") for column in shown] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(shown))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
+
+
+def _row(shared: Mapping[str, object], measurement: Measurement) -> Row:
+    derived = {name: getattr(measurement, name) for name in ("items_per_s", "cpu_ms_per_item")}
+    values = {**shared, **asdict(measurement), **derived}
+    return {name: _text(values[name]) for name in COLUMNS}
+
+
+def _text(value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
