@@ -1,0 +1,30 @@
+"""What the benchmark commands share: common options, and what becomes of the rows."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from xkd.benchmarks.results import Recorder, Row, append_csv, markdown
+
+
+def parser(benchmark: str, description: str, *, rounds: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"xkd bench {benchmark}", description=description)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"timed rounds of each provider (default {rounds})")
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        default=Path("benchmarks/results") / f"{benchmark}.csv",
+        help="file to append rows to (default %(default)s)",
+    )
+    return parser
+
+
+def recorder(benchmark: str, arguments: Sequence[str]) -> Recorder:
+    return Recorder.start(benchmark, ["xkd", "bench", benchmark, *arguments])
+
+
+def finish(rows: Sequence[Row], csv: Path) -> None:
+    """Prints the rows and appends them to the file."""
+    append_csv(csv, rows)
+    print(markdown(rows), end="")
+    print(f"{len(rows)} rows added to {csv}")
