@@ -1,0 +1,37 @@
+import pytest
+
+from xkd.benchmarks import step
+from xkd.benchmarks.results import read_csv
+from xkd.benchmarks.step import LappedEngine
+
+
+class Engine:
+    param_groups = ("decayed", "plain")
+
+    def forward(self, batch):
+        return batch + 1
+
+    def backward(self, loss):
+        pass
+
+    def step(self):
+        return True
+
+
+def test_the_lapped_engine_does_what_the_engine_does_and_names_each_part_where_it_ends():
+    laps = []
+    engine = LappedEngine(Engine(), laps.append)
+    assert engine.forward(1) == 2
+    engine.backward(0.5)
+    assert engine.step() is True
+    assert engine.param_groups == ("decayed", "plain")
+    assert laps == ["forward", "average numbers", "backward", "clip", "optimizer"]
+
+
+@pytest.mark.long
+def test_the_command_times_every_part_of_real_steps(tmp_path):
+    assert step.main(["--rounds", "1", "--steps", "2", "--csv", str(tmp_path / "rows.csv")]) == 0
+    total, *parts = read_csv(tmp_path / "rows.csv")
+    assert [row["part"] for row in parts] == ["forward", "average numbers", "backward", "clip", "optimizer", "teachers and centres"]
+    assert float(total["items"]) == 32
+    assert sum(float(row["wall_p50_s"]) for row in parts) == pytest.approx(float(total["wall_p50_s"]), rel=0.01)
