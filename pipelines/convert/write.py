@@ -111,7 +111,7 @@ def _write_all(
     shards, failures = [], []
     with (
         closing(map_in_order(partial(convert, profile=settings.profile), items, workers)) as results,
-        tqdm(results, total=len(items), unit="clip", desc=f"shards {settings.split}") as progress,
+        tqdm(results, total=len(items), unit="clip", desc=f"shards {settings.split}", mininterval=1) as progress,
     ):
         shown = iter(progress)
         for number in range(ceil(len(items) / settings.shard_samples)):
