@@ -4,8 +4,6 @@ Every function returns the parameters under the names the graph feeds them by, a
 Boxes are in shares of the frame, so that they hold at any resolution, and are not rounded to pixels.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from xkd.pipelines.config import DataConfig, VideoView
@@ -160,7 +158,3 @@ def random_start(spare: int, seed: int, epoch: int, sample: int) -> int:
 def centred_start(spare: int, seed: int, epoch: int, sample: int) -> int:
     """First audio sample of the clip in the middle of the streams."""
     return spare // 2
-
-
-Views = Callable[[DataConfig, int, int, int, float], Parameters]
-Start = Callable[[int, int, int, int], int]

@@ -101,6 +101,7 @@ class Loader:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
+            self._executor.drain()
 
     def _eligible_ids(self) -> np.ndarray:
         if not self._preset.training:
@@ -120,17 +121,14 @@ class Loader:
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         order = self._order(epoch)
         upcoming = (self._start(epoch, order, step) for step in range(start_step, len(self)))
-        try:
+        entered = time.perf_counter()
+        pending = deque(islice(upcoming, self._config.prefetch))
+        while pending:
+            batch = self._finish(pending.popleft())
+            pending.extend(islice(upcoming, 1))
+            self.wait_seconds += time.perf_counter() - entered
+            yield batch
             entered = time.perf_counter()
-            pending = deque(islice(upcoming, self._config.prefetch))
-            while pending:
-                batch = self._finish(pending.popleft())
-                pending.extend(islice(upcoming, 1))
-                self.wait_seconds += time.perf_counter() - entered
-                yield batch
-                entered = time.perf_counter()
-        finally:
-            self._executor.drain()
 
     def _start(self, epoch: int, order: np.ndarray, step: int) -> _Pending:
         """Read a batch and set the graph to work on it."""
@@ -146,7 +144,7 @@ class Loader:
             views = self._executor.take()
         except RuntimeError as error:
             names = ", ".join(f"{sample.shard}: {sample.key}" for sample in samples)
-            raise RuntimeError(f"DALI could not decode one of these samples: {names}") from error
+            raise RuntimeError(f"DALI failed on one of these samples: {names}") from error
         sample_ids = np.array([sample.id for sample in samples])
         valid = sample_ids == pending.asked_ids
         self.substitutions += int((~valid).sum())

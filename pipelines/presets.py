@@ -4,18 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.draws import Start, Views, centred_start, centred_views, random_start, random_views
+from xkd.pipelines.draws import Parameters, centred_start, centred_views, random_start, random_views
 
 
 @dataclass(frozen=True)
 class Preset:
-    """`narrow` gives the configuration that the graph is built from; `training` samples are shuffled, dropped when too short,
-    replaced when damaged, and leave out the epoch's last partial batch."""
+    """What sets training apart from evaluation.
+
+    `training` samples are shuffled, left out when too short, replaced when damaged, and fill whole batches only. The graph is built
+    from `narrow(config)`. `start` maps (spare audio samples, seed, epoch, sample id) to a clip's first audio sample, `views` maps
+    (config, seed, epoch, sample id, aspect) to the parameters of its views.
+    """
 
     training: bool
     narrow: Callable[[DataConfig], DataConfig]
-    start: Start
-    views: Views
+    start: Callable[[int, int, int, int], int]
+    views: Callable[[DataConfig, int, int, int, float], Parameters]
 
 
 def without_chance(config: DataConfig) -> DataConfig:

@@ -4,9 +4,13 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and numpy when a test module imports them, and by child processes
 
+import hypothesis
 import pytest
 
 from tests.media import moving_bar, tone, write_clip
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine must not fail a test
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

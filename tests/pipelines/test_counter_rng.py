@@ -24,7 +24,7 @@ def test_numbers_are_those_of_every_numpy_version():
 
 
 @given(seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 10**6), sample=st.integers(0, 2**63))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_uniforms_lie_in_the_unit_interval(seed, epoch, sample):
     drawn = uniforms(100, seed, epoch, Stream.CLIP, sample)
     assert drawn.dtype == np.float64

@@ -1,7 +1,10 @@
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from xkd.pipelines.config import DataConfig
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Batch, Loader
+from xkd.pipelines.read import DamagedSample
 
 TENSORS = ("video_global", "video_local", "audio_global", "audio_local", "labels", "sample_ids", "valid")
 
@@ -217,9 +221,18 @@ def test_a_substitute_is_marked_counted_and_healthy(shards, tmp_path, reference)
         assert torch.equal(found["video_global"], healthy[sample]["video_global"])
 
 
+def test_an_epoch_after_a_failed_one_starts_afresh(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 9)
+    with Loader(damaged, small(prefetch=3), preset="eval", batch_size=4) as loader:
+        with pytest.raises(DamagedSample, match=damaged.sample(9).key):
+            next(loader.epoch(0))
+        loader._ids = loader._ids[:8]
+        assert [batch.sample_ids.tolist() for batch in loader.epoch(0)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_a_video_that_dali_cannot_decode_is_named(shards, monkeypatch):
     monkeypatch.setattr("xkd.pipelines.source.read_video", lambda sample: np.zeros(1000, np.uint8))
-    with pytest.raises(RuntimeError, match=f"could not decode .*{shards.sample(0).key}"):
+    with pytest.raises(RuntimeError, match=f"DALI failed on .*{shards.sample(0).key}"):
         epoch(shards, preset="eval")
 
 
@@ -256,3 +269,17 @@ def test_a_closed_loader_is_not_used_again(shards):
     loader.close()
     with pytest.raises(AssertionError, match="closed"):
         loader.epoch(0)
+
+
+@pytest.mark.long
+def test_leaving_python_without_closing_is_quiet(shards):
+    code = f"""
+from xkd.pipelines.config import DataConfig
+from xkd.pipelines.index import ShardSet
+from xkd.pipelines.loader import Loader
+loader = Loader(ShardSet.open({str(shards.folder)!r}), DataConfig(train="unused"), preset="pretrain", batch_size=2)
+epoch = loader.epoch(0)
+next(epoch)
+"""
+    left = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=100)
+    assert (left.returncode, left.stderr) == (0, "")

@@ -46,7 +46,7 @@ def test_log_mel_is_torchaudio_s(audio):
 
 
 @given(seed=st.integers(0, 2**32), bands=st.sampled_from([8, 13]), steps=st.sampled_from([12, 17]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_resize_crop_is_torch_s_bicubic_interpolation_of_the_crop(seed, bands, steps):
     rng = np.random.default_rng(seed)
     canvas, spectrogram = canvas_steps(steps), torch.from_numpy(rng.normal(size=(bands, steps)).astype(np.float32))
