@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -22,14 +22,16 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 
 
 class VideoView(Settings):
     """How one view is cut from the decoded frames and coloured; drawn once a view, the same for all its frames."""
 
     size: int = Field(112, gt=0, description="side of the square view, pixels")
-    scale: tuple[Fraction, Fraction] = Field((0.2, 1.0), description="share of the frame's area that a crop covers")
-    ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="width / height of a crop before it is resized")
+    scale: FractionRange = Field((0.2, 1.0), description="share of the frame's area that a crop covers")
+    ratio: PositiveRange = Field((3 / 4, 4 / 3), description="width / height of a crop before it is resized")
     flip: Probability = Field(0.5, description="probability of a mirror image")
     brightness: Strength = Field(0.4, description="brightness is scaled by a factor in 1 +- this")
     contrast: Strength = Field(0.4, description="contrast about mid-grey is scaled by a factor in 1 +- this")
@@ -37,13 +39,7 @@ class VideoView(Settings):
     hue: float = Field(0.2, ge=0, le=0.5, description="hue is turned by +- this share of a full turn")
     gray: Probability = Field(0.0, description="probability of a grey view")
     blur: Probability = Field(0.0, description="probability of a gaussian blur")
-    blur_sigma: tuple[Positive, Positive] = Field((0.1, 2.0), description="standard deviation of the blur, pixels of the view")
-
-    @model_validator(mode="after")
-    def _check(self):
-        for pair in (self.scale, self.ratio, self.blur_sigma):
-            _ordered(pair)
-        return self
+    blur_sigma: PositiveRange = Field((0.1, 2.0), description="standard deviation of the blur, pixels of the view")
 
     @property
     def recolours(self) -> bool:
@@ -56,7 +52,7 @@ class LocalVideoView(VideoView):
     count: int = Field(1, ge=0, description="local views a clip")
     frames: int = Field(8, gt=0, description="frames a local view")
     size: int = Field(96, gt=0, description="side of the square view, pixels")
-    scale: tuple[Fraction, Fraction] = Field((0.08, 0.4), description="share of the frame's area that a crop covers")
+    scale: FractionRange = Field((0.08, 0.4), description="share of the frame's area that a crop covers")
     gray: Probability = Field(0.2, description="probability of a grey view")
     blur: Probability = Field(0.5, description="probability of a gaussian blur")
 

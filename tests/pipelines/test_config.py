@@ -31,7 +31,7 @@ def test_shapes_follow_from_the_fields():
     [
         ({"clip_secs": 2}, "clip_secs"),
         ({"video": {"global_view": {"blurr": 0.5}}}, "blurr"),
-        ({"video": {"global_view": {"scale": [0.5, 0.2]}}}, "not in order"),
+        ({"video": {"global_view": {"scale": [0.5, 0.2]}}}, r"video\.global_view\.scale\n.* not in order"),
         ({"video": {"global_view": {"scale": [0.0, 1.0]}}}, "greater than 0"),
         ({"video": {"local_view": {"flip": 1.5}}}, "less than or equal to 1"),
         ({"video": {"std": [0.2, 0.0, 0.2]}}, "greater than 0"),
