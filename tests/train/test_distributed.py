@@ -1,0 +1,39 @@
+"""The gather that gradients pass through, on real gloo ranks."""
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from xkd.train.distributed import gather
+
+WORLD_SIZE, ROWS, WIDTH = 2, 3, 4
+
+
+def loss_of(rows):
+    """A loss that is not a mean over rows: only the gathered batch gives it."""
+    return (rows.T @ rows).square().sum()
+
+
+def run_rank(rank, store, results):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE)
+    weight = torch.linspace(-1, 1, WIDTH * WIDTH).view(WIDTH, WIDTH).requires_grad_()
+    own = torch.arange(ROWS * WIDTH, dtype=torch.float32).view(ROWS, WIDTH) / 10 + rank
+    loss = loss_of(gather(own @ weight))
+    loss.backward()
+    dist.all_reduce(weight.grad)
+    results[rank] = (loss.item(), (weight.grad / WORLD_SIZE).tolist())
+    dist.destroy_process_group()
+
+
+def test_a_loss_on_gathered_rows_has_the_gradient_of_one_process(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(run_rank, (tmp_path / "store", results), nprocs=WORLD_SIZE)
+        results = dict(results)
+    weight = torch.linspace(-1, 1, WIDTH * WIDTH).view(WIDTH, WIDTH).requires_grad_()
+    rows = torch.cat([torch.arange(ROWS * WIDTH, dtype=torch.float32).view(ROWS, WIDTH) / 10 + rank for rank in range(WORLD_SIZE)])
+    loss = loss_of(rows @ weight)
+    loss.backward()
+    for value, gradient in results.values():
+        torch.testing.assert_close(torch.tensor(value), loss.detach(), rtol=1e-6, atol=0)
+        torch.testing.assert_close(torch.tensor(gradient), weight.grad, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,72 @@
+"""Checkpoints that are whole or absent: written under a temporary name, renamed when every rank is done."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import nn
+
+from xkd.train.distributed import Place
+from xkd.train.engine import Engine
+from xkd.train.run_directory import write_atomically
+
+WEIGHTS = "weights.safetensors"
+
+
+def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Place) -> Path:
+    """Saves the run after `step` steps; every rank must call it. Returns the checkpoint's folder.
+
+    The folder holds DeepSpeed's own state (to go on with), `weights.safetensors` (the whole network in fp32, to evaluate without
+    DeepSpeed) and `meta.json`. `checkpoints/latest` names it once it is complete.
+    """
+    checkpoints = run_dir / "checkpoints"
+    temporary, final = checkpoints / f"step-{step:06d}.tmp", checkpoints / f"step-{step:06d}"
+    if place.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    dist.barrier()
+    engine.save(temporary)
+    if place.rank == 0:
+        save_file({name: tensor.detach().float().clone() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS)
+        write_atomically(temporary / "meta.json", json.dumps({"step": step, "world_size": place.world_size}) + "\n")
+    dist.barrier()
+    if place.rank == 0:
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _fsync(file)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        write_atomically(checkpoints / "latest", final.name + "\n")
+    dist.barrier()
+    return final
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def latest(run_dir: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    pointer = run_dir / "checkpoints" / "latest"
+    return pointer.parent / pointer.read_text().strip() if pointer.exists() else None
+
+
+def restore(folder: Path, engine: Engine, place: Place) -> int:
+    """Brings the engine and its model back to a checkpoint. Returns the number of steps done.
+
+    Raises ValueError where the run continues with another number of ranks.
+    """
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta["world_size"] != place.world_size:
+        raise ValueError(
+            f"{folder}: written by {meta['world_size']} ranks, this run has {place.world_size}: start it with {meta['world_size']}"
+        )
+    engine.load(folder)
+    return meta["step"]
