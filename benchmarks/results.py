@@ -1,6 +1,7 @@
 """Rows of results: measurements with the machine, versions, commit and command they came from, kept in CSV files."""
 
 import csv
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ _VERSIONS = ("python", "torch", "dali", "deepspeed", "av", "triton", "numpy")
 COLUMNS = (
     *("date", "benchmark", "case", "provider", "part", "unit", "rounds", "items"),
     *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_ms_per_item", "peak_mib", "device_mib"),
-    *("cpu", "cpus", "gpu", *_VERSIONS, "commit", "command"),
+    *("cpu", "cpus", "load", "gpu", *_VERSIONS, "commit", "command"),
 )
 SHOWN = (
     "case",
@@ -34,22 +35,25 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Recorder:
-    """What the rows of one command have in common: the benchmark's name, the command as typed, the machine, the date."""
+    """What the rows of one command have in common; `load` is the machine's load average of the minute before the command."""
 
     benchmark: str
     command: str
     machine: Mapping[str, object]
+    load: float
     date: str
 
     @classmethod
     def start(cls, benchmark: str, command: Sequence[str]) -> "Recorder":
-        return cls(benchmark, shlex.join(command), environment(), datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(benchmark, shlex.join(command), environment(), os.getloadavg()[0], date)
 
     def rows(self, case: str, unit: str, measurements: Iterable[Measurement]) -> list[Row]:
         """One row of COLUMNS for each measurement; what was not measured is empty."""
         shared = {
             **{name: self.machine[name] for name in ("cpu", "cpus", *_VERSIONS, "commit")},
-            **{"gpu": " + ".join(self.machine["gpus"]), "date": self.date, "benchmark": self.benchmark, "command": self.command},
+            **{name: getattr(self, name) for name in ("date", "benchmark", "load", "command")},
+            "gpu": " + ".join(self.machine["gpus"]),
         }
         return [_row({**shared, "case": case, "unit": unit}, measurement) for measurement in measurements]
 

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from xkd.benchmarks import gpu_check, nvdec
+from xkd.benchmarks import gpu_check, gpu_media, nvdec
 from xkd.benchmarks.gpu_check import run_inside, run_one
 from xkd.benchmarks.gpu_checks import CHECKS, Check, Findings
+from xkd.benchmarks.results import read_csv
 
 ON_GPU = [check.name for check in CHECKS if "gpu" in check.needs]
 
@@ -79,8 +80,9 @@ def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_the_cpus_decode_table_is_measured_without_a_gpu(no_gpu, tmp_path):
-    assert gpu_check.main(["--out", str(tmp_path), "--only", "decode-cpu"]) == 0
-    assert len(outcomes(tmp_path)["decode-cpu"]["findings"]["rows"]) == 6
+    media = gpu_media.write(tmp_path / "media", clips=1, codecs=("vp9", "mjpeg"))
+    assert run(tmp_path / "out", media.folder, "decode-cpu") == 0
+    assert len(read_csv(tmp_path / "out" / gpu_check.ROWS)) == 6
 
 
 @pytest.mark.gpu
