@@ -55,6 +55,12 @@ class DistillConfig(Settings):
         return schedules.linear(epoch, value.epochs, value.start, value.end) if isinstance(value, Ramp) else value
 
 
+class AudioDistillConfig(DistillConfig):
+    """Audio's: the method's audio teacher is sharper."""
+
+    teacher_temperature: float | Ramp = Field(0.07, description="divides the teacher's centred outputs; a number or a ramp")
+
+
 class LossConfig(Settings):
     """The terms of the loss; the defaults are the method's."""
 
@@ -67,7 +73,7 @@ class LossConfig(Settings):
         "per_modality", description="whose student_temperature divides a student's outputs: its own, or audio's (as released)"
     )
     video: DistillConfig = DistillConfig()
-    audio: DistillConfig = DistillConfig(teacher_temperature=0.07)
+    audio: AudioDistillConfig = AudioDistillConfig()
 
     def student_temperature_of(self, modality: str) -> float:
         return (self.audio if self.student_temperature == "audio_for_both" else getattr(self, modality)).student_temperature

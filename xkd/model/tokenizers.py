@@ -68,16 +68,16 @@ def volume(clip: Tensor) -> Tensor:
 def interpolate_positions(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
     """Positions on another grid: trilinear where there is time, else bicubic along the columns (a spectrogram's time).
 
-    The sampling scale along an interpolated side is (new + 0.1) / old. Raises ValueError where a spectrogram's rows differ.
+    The sampling scale along a side that changes is (new + 0.1) / old; a side that does not change is left alone (said explicitly,
+    since torch's own devices disagree). Raises ValueError where a spectrogram's rows change.
     """
+    scale = tuple(1.0 if n == o else (n + SCALE_OFFSET) / o for n, o in zip(new, old, strict=True))
     positions_1DTHW = positions_ND.T.unflatten(1, old)[None]
-    if old[0] == new[0] == 1:
-        if old[1] != new[1]:
-            raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
-        scale = (1.0, (new[2] + SCALE_OFFSET) / old[2])
-        resized = F.interpolate(positions_1DTHW[:, :, 0], scale_factor=scale, mode="bicubic", align_corners=False)[:, :, None]
-    else:
-        scale = tuple((n + SCALE_OFFSET) / o for n, o in zip(new, old, strict=True))
+    if old[0] != 1 or new[0] != 1:
         resized = F.interpolate(positions_1DTHW, scale_factor=scale, mode="trilinear", align_corners=False)
+    elif old[1] == new[1]:
+        resized = F.interpolate(positions_1DTHW[:, :, 0], scale_factor=scale[1:], mode="bicubic", align_corners=False)[:, :, None]
+    else:
+        raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
     assert resized.shape[2:] == new, (resized.shape, new)
     return resized[0].flatten(1).T

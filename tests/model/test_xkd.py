@@ -1,0 +1,298 @@
+"""One step of XKD: which terms are computed, what they depend on, and that ranks and views change nothing they should not."""
+
+import threading
+
+import pytest
+import torch
+
+from tests.model.tiny import LOCAL_AUDIO, SHAPES, VIDEO, shake, tiny_batch, tiny_xkd
+from xkd.kernels.masked_recon_loss import masked_recon_loss
+from xkd.model.xkd import OTHER
+
+TERMS = {
+    "recon": {"recon", "recon_video", "recon_audio"},
+    "cmkd": {"cmkd", "v2a", "a2v"},
+    "align": {"align", "align_student", "align_teacher"},
+}
+WEIGHTS = [
+    {"recon": r, "cmkd": c, "align": a} for r in (0.0, 5.0) for c in (0.0, 0.1) for a in (0.0, 2.0) if r or c or a
+]  # fmt: skip
+ONLY_RECON = {"recon": 1.0, "cmkd": 0.0, "align": 0.0}
+
+
+def shaken(**changes):
+    xkd = tiny_xkd(dtype=torch.float64, **changes)
+    shake(xkd)
+    return xkd
+
+
+def run(xkd, batch, *, step=0, first_row=0, **options):
+    output = xkd(*batch, step=step, first_row=first_row, **options)
+    output.loss.backward()
+    return output
+
+
+def gradients(xkd):
+    return {name: p.grad for name, p in xkd.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_a_term_of_weight_zero_is_not_computed(weights):
+    xkd = tiny_xkd(weights=weights)
+    ran = set()
+    for name in ("video_student.decoder", "audio_student.head", "video_teacher.encoder", "audio_teacher.head"):
+        xkd.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.add(name))
+    output = run(xkd, tiny_batch())
+    cross_modal = (
+        {"audio_student.head", "video_teacher.encoder", "audio_teacher.head"} if weights["cmkd"] or weights["align"] else set()
+    )
+    assert ran == cross_modal | ({"video_student.decoder"} if weights["recon"] else set())
+    assert set(output.parts) == set().union(*(TERMS[name] for name, weight in weights.items() if weight))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_the_loss_is_the_weighted_mean_of_its_terms(weights):
+    output = run(tiny_xkd(weights=weights), tiny_batch())
+    used = {name: weight for name, weight in weights.items() if weight}
+    expected = sum(weight * output.parts[name] for name, weight in used.items()) / sum(used.values())
+    torch.testing.assert_close(output.loss.detach(), expected)
+    for name in used:
+        whole, *halves = sorted(TERMS[name], key=lambda part: part != name)
+        torch.testing.assert_close(output.parts[whole], sum(output.parts[half] for half in halves) / 2)
+
+
+def test_reconstruction_alone_is_two_masked_autoencoders():
+    xkd, batch = shaken(weights=ONLY_RECON), tiny_batch(dtype=torch.float64)
+    output = run(xkd, batch, step=3, first_row=8)
+    found = gradients(xkd)
+    xkd.zero_grad()
+    losses = []
+    for modality, clip, volume in (("video", batch[0], batch[0]), ("audio", batch[2], batch[2][:, :, None])):
+        student, mask = getattr(xkd, f"{modality}_student"), xkd.draw_mask(modality, clip, 3, 8)
+        predicted = student.decoder(student.encoder(clip, mask.keep), mask)
+        losses.append(masked_recon_loss(volume, mask.drop, predicted, student.encoder.tokenizer.patch))
+    alone = sum(losses) / 2
+    alone.backward()
+    torch.testing.assert_close(output.loss, alone)
+    expected = gradients(xkd)
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], msg=name)
+
+
+def test_every_trainable_parameter_and_no_other_receives_a_gradient():
+    xkd = shaken()
+    run(xkd, tiny_batch(dtype=torch.float64))
+    for name, parameter in xkd.named_parameters():
+        trained = "_student." in name and not name.endswith("gains")
+        assert parameter.requires_grad == trained, name
+        assert (parameter.grad is not None and parameter.grad.abs().max() > 0) == trained, name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sharing": "student"},
+        {"sharing": "both"},
+        {"teacher_view": "local"},
+        {"refinement": "softmax"},
+        {"refinement": "none"},
+        {"cls_token": False},
+        {"loss": {"norm_pix_loss": False}},
+        {"loss": {"align_group": 2}},
+        {"loss": {"student_temperature": "audio_for_both"}},
+    ],
+    ids=str,
+)
+def test_every_variant_trains(changes):
+    xkd = tiny_xkd(**changes)
+    usual = tiny_xkd()(*tiny_batch(local_videos=3, local_audios=2), step=0).loss
+    output = run(xkd, tiny_batch(local_videos=3, local_audios=2))
+    assert output.loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(xkd).values())
+    same = changes in ({"loss": {"student_temperature": "audio_for_both"}}, {"sharing": "both"})
+    assert same or output.loss != usual
+
+
+@pytest.mark.parametrize(("local_videos", "local_audios"), [(0, 0), (3, 1), (0, 2)])
+def test_any_number_of_local_views_may_be_given(local_videos, local_audios):
+    output = run(tiny_xkd(), tiny_batch(local_videos=local_videos, local_audios=local_audios))
+    assert output.loss.isfinite()
+
+
+@pytest.mark.parametrize("teacher_view", ["global", "local"])
+def test_teachers_see_the_view_they_are_given_and_no_other(teacher_view):
+    xkd = shaken(teacher_view=teacher_view)
+    shake(xkd.video_teacher)
+    batch = tiny_batch(dtype=torch.float64)
+    before = xkd(*batch, step=0).teacher_mean_video
+    changed_global = xkd(batch[0] + 1e-3 * torch.randn(4, *VIDEO), *batch[1:], step=0).teacher_mean_video
+    changed_local = xkd(batch[0], batch[1] + 1e-3 * torch.randn_like(batch[1]), *batch[2:], step=0).teacher_mean_video
+    assert torch.equal(before, changed_global) == (teacher_view == "local")
+    assert torch.equal(before, changed_local) == (teacher_view == "global")
+
+
+def test_masked_tokens_reach_the_students_only_as_targets():
+    xkd = tiny_xkd(weights={"recon": 0.0, "cmkd": 1.0, "align": 1.0}, teacher_view="local")
+    video, *rest = tiny_batch()
+    tokenizer = xkd.video_student.encoder.tokenizer
+    mask = xkd.draw_mask("video", video, 0, 0)
+    hidden = tokenizer.unpatchify(mask.mask[..., None].expand(-1, -1, tokenizer.projection.in_features), like=video)
+    assert run(xkd, (video.masked_fill(hidden, torch.nan), *rest)).loss.isfinite()
+
+
+def test_step_and_position_decide_the_masks():
+    xkd, batch = tiny_xkd(weights=ONLY_RECON), tiny_batch()
+    losses = [xkd(*batch, step=step, first_row=row).loss.item() for step, row in ((0, 0), (1, 0), (0, 4), (0, 0))]
+    assert losses[0] == losses[3]
+    assert len(set(losses)) == 3
+
+
+def test_given_noise_replaces_the_draw():
+    xkd, batch = tiny_xkd(weights=ONLY_RECON), tiny_batch()
+    noise = {"noise_video": torch.rand(4, 8), "noise_audio": torch.rand(4, 6)}
+    assert xkd(*batch, step=0, **noise).loss == xkd(*batch, step=1, **noise).loss
+
+
+def rows(batch, start, stop):
+    return tuple(view[start:stop] for view in batch)
+
+
+class Meeting:
+    """Two ranks as two threads: `gather` joins their rows as losses.alignment asks of it."""
+
+    def __init__(self):
+        self.barrier, self.parts = threading.Barrier(2), [None, None]
+
+    def gather_of(self, rank):
+        def gather(own):
+            self.parts[rank] = own.detach()
+            self.barrier.wait()
+            parts = list(self.parts)
+            self.barrier.wait()
+            parts[rank] = own + (own - own.detach())  # same value, twice the gradient
+            return torch.cat(parts)
+
+        return gather
+
+    def run(self, task):
+        threads = [threading.Thread(target=task, args=(rank,)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("group", ["global", 2])
+@pytest.mark.parametrize("sharing", ["none", "both"])
+def test_two_ranks_average_to_one_process(group, sharing):
+    batch = tiny_batch(8, local_videos=2, dtype=torch.float64)
+    variant = {"sharing": sharing, "loss": {"align_group": group}}
+    alone = shaken(**variant)
+    whole = run(alone, batch, step=7)
+    meeting, outputs = Meeting(), [None, None]
+    ranks = [shaken(**variant, gather=meeting.gather_of(rank)) for rank in (0, 1)]
+
+    def step(rank):
+        outputs[rank] = run(ranks[rank], rows(batch, 4 * rank, 4 * rank + 4), step=7, first_row=4 * rank)
+
+    meeting.run(step)
+    averages = {name: (outputs[0].parts[name] + outputs[1].parts[name]) / 2 for name in whole.parts}
+    torch.testing.assert_close(averages, whole.parts)
+    torch.testing.assert_close((outputs[0].teacher_mean_video + outputs[1].teacher_mean_video) / 2, whole.teacher_mean_video)
+    expected, halves = gradients(alone), [gradients(rank) for rank in ranks]
+    for name, gradient in expected.items():
+        torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, gradient, msg=name)
+
+
+def test_a_batch_that_would_split_a_group_is_refused():
+    xkd = tiny_xkd(loss={"align_group": 3})
+    with pytest.raises(ValueError, match="align_group: 3 does not divide the 4 samples"):
+        xkd(*tiny_batch(), step=0)
+
+
+def test_centres_follow_the_teachers_means():
+    xkd = tiny_xkd(loss={"video": {"center_momentum": 0.9}, "audio": {"center_momentum": 0.25}})
+    centers = {modality: torch.zeros(24) for modality in OTHER}
+    for step in range(3):
+        output = xkd(*tiny_batch(seed=step), step=step)
+        xkd.update_centers(output.teacher_mean_video, output.teacher_mean_audio)
+        centers["video"] = 0.9 * centers["video"] + 0.1 * output.teacher_mean_video
+        centers["audio"] = 0.25 * centers["audio"] + 0.75 * output.teacher_mean_audio
+        torch.testing.assert_close(xkd.video_teacher.center, centers["video"])
+        torch.testing.assert_close(xkd.audio_teacher.center, centers["audio"])
+    assert centers["video"].norm() > 0
+
+
+@pytest.mark.parametrize("weights", [ONLY_RECON, {"recon": 1.0, "cmkd": 0.0, "align": 1.0}])
+def test_without_distillation_centres_stay(weights):
+    xkd = tiny_xkd(weights=weights)
+    xkd.video_teacher.center.fill_(0.3)
+    output = xkd(*tiny_batch(), step=0)
+    xkd.update_centers(output.teacher_mean_video, output.teacher_mean_audio)
+    assert torch.equal(xkd.video_teacher.center, torch.full((24,), 0.3))
+
+
+def test_the_teachers_temperature_can_be_given_a_step():
+    xkd = tiny_xkd(loss={"video": {"teacher_temperature": {"start": 0.09, "end": 0.11, "epochs": 30}}})
+    default, same, other = (
+        xkd(*tiny_batch(), step=0, teacher_temperature_video=value).parts for value in (None, 0.09, 0.11)
+    )  # fmt: skip
+    assert default == same
+    assert default["v2a"] != other["v2a"]
+    assert default["a2v"] == other["a2v"]
+
+
+def expected_pairs(xkd, modality):
+    teacher, student = (getattr(xkd, f"{modality}_{role}") for role in ("teacher", "student"))
+    return {id(teacher.get_parameter(name)): id(student.get_parameter(name)) for name, _ in teacher.named_parameters()}
+
+
+@pytest.mark.parametrize("sharing", ["none", "student", "both"])
+@pytest.mark.parametrize("shared_ema", ["once", "release"])
+def test_each_teacher_tensor_follows_its_namesake(sharing, shared_ema):
+    xkd = tiny_xkd(sharing=sharing, shared_ema=shared_ema)
+    pairs = {modality: {id(t): id(s) for t, s in pairs} for modality, pairs in xkd.teacher_pairs().items()}
+    expected = {modality: expected_pairs(xkd, modality) for modality in OTHER}
+    if sharing == "both" and shared_ema == "once":
+        common = expected["video"].keys() & expected["audio"].keys()
+        assert len(common) == len(list(xkd.video_teacher.encoder.blocks.parameters()))
+        expected["audio"] = {t: s for t, s in expected["audio"].items() if t not in common}
+    assert pairs == expected
+
+
+def test_student_parameters_are_encoder_and_head_of_the_students():
+    xkd = tiny_xkd()
+    named = {name for name, _ in xkd.named_parameters() if xkd.is_student_parameter(name)}
+    parts = {name.split(".")[0] + "." + name.split(".")[1] for name in named}
+    assert parts == {f"{modality}_student.{part}" for modality in OTHER for part in ("encoder", "head")}
+
+
+def test_autocast_gives_nearly_the_same_losses_and_keeps_them_in_float32():
+    xkd, batch = tiny_xkd(), tiny_batch()
+    full = xkd(*batch, step=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = xkd(*batch, step=0)
+    for name, part in half.parts.items():
+        assert part.dtype == torch.float32, name
+        torch.testing.assert_close(part, full.parts[name], rtol=0.05, atol=0.05, msg=name)
+    assert half.teacher_mean_video.dtype == torch.float32
+
+
+def test_a_few_steps_lower_the_loss():
+    xkd, batch = tiny_xkd(), tiny_batch(8)
+    optimizer = torch.optim.AdamW([p for p in xkd.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(15):
+        losses.append(run(xkd, batch).loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_local_views_of_another_size_use_interpolated_positions():
+    xkd = tiny_xkd(weights={"recon": 0.0, "cmkd": 1.0, "align": 0.0})
+    assert xkd.audio_student.encoder.features(torch.randn(2, *LOCAL_AUDIO)).shape == (2, 12)
+    run(xkd, tiny_batch())
+    assert SHAPES["local_audio_shape"] != SHAPES["audio_shape"]
+    assert xkd.audio_student.encoder.tokenizer.positions.grad.abs().min() > 0
