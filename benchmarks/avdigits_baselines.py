@@ -128,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     correct = correctness(train, test)
     print(markdown(accuracies(correct)), end="")
     rows = csv_rows(correct, f"python -m xkd.benchmarks.avdigits_baselines FOLDER --workers {chosen.workers}")
+    chosen.csv.parent.mkdir(parents=True, exist_ok=True)
     with chosen.csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
