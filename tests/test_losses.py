@@ -42,17 +42,13 @@ def test_groups_are_consecutive_samples_with_all_their_views(group):
 def test_one_group_of_all_samples_is_global():
     features = {"student_video": outputs(2), "student_audio": outputs(3, seed=1)}
     features |= {"teacher_video": outputs(1, seed=2), "teacher_audio": outputs(1, seed=3)}
-    torch.testing.assert_close(
-        alignment(features, 6, gather=untouched), alignment(features, "global", gather=lambda rows: rows)
-    )  # fmt: skip
+    torch.testing.assert_close(alignment(features, 6, untouched), alignment(features, "global", lambda rows: rows))
 
 
 def test_global_alignment_compares_the_samples_of_all_ranks_in_one_gather():
-    whole = {name: outputs(views, seed=views) for name, views in zip(("student_video", "student_audio"), (2, 3), strict=True)}
-    whole |= {name: outputs(1, seed=seed) for name, seed in (("teacher_video", 8), ("teacher_audio", 9))}
-    first, second = (
-        {name: rows for name, rows in zip(whole, cut, strict=True)} for cut in zip(*(f.split(3, 1) for f in whole.values()))
-    )
+    views = {"student_video": 2, "student_audio": 3, "teacher_video": 1, "teacher_audio": 1}
+    whole = {name: outputs(count, seed=seed) for seed, (name, count) in enumerate(views.items())}
+    first, second = ({name: feature[:, half] for name, feature in whole.items()} for half in (slice(3), slice(3, 6)))
     calls = []
 
     def gather(rows):
@@ -92,9 +88,8 @@ def test_a_temperature_ramp_is_linear_and_stays_at_its_end():
 
 def test_a_students_temperature_is_its_own_unless_audios_serves_both():
     fields = {"video": {"student_temperature": 0.2}, "audio": {"student_temperature": 0.3}}
-    own, shared = (
-        LossConfig.model_validate({**fields, "student_temperature": rule}) for rule in ("per_modality", "audio_for_both")
-    )
+    rules = ("per_modality", "audio_for_both")
+    own, shared = (LossConfig.model_validate({**fields, "student_temperature": rule}) for rule in rules)
     assert [own.student_temperature_of(modality) for modality in ("video", "audio")] == [0.2, 0.3]
     assert [shared.student_temperature_of(modality) for modality in ("video", "audio")] == [0.3, 0.3]
 

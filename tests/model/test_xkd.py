@@ -14,9 +14,7 @@ TERMS = {
     "cmkd": {"cmkd", "v2a", "a2v"},
     "align": {"align", "align_student", "align_teacher"},
 }
-WEIGHTS = [
-    {"recon": r, "cmkd": c, "align": a} for r in (0.0, 5.0) for c in (0.0, 0.1) for a in (0.0, 2.0) if r or c or a
-]  # fmt: skip
+WEIGHTS = [{"recon": r, "cmkd": c, "align": a} for r in (0.0, 5.0) for c in (0.0, 0.1) for a in (0.0, 2.0) if r or c or a]
 ONLY_RECON = {"recon": 1.0, "cmkd": 0.0, "align": 0.0}
 
 
@@ -43,10 +41,10 @@ def test_a_term_of_weight_zero_is_not_computed(weights):
     for name in ("video_student.decoder", "audio_student.head", "video_teacher.encoder", "audio_teacher.head"):
         xkd.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.add(name))
     output = run(xkd, tiny_batch())
-    cross_modal = (
-        {"audio_student.head", "video_teacher.encoder", "audio_teacher.head"} if weights["cmkd"] or weights["align"] else set()
-    )
-    assert ran == cross_modal | ({"video_student.decoder"} if weights["recon"] else set())
+    expected = {"video_student.decoder"} if weights["recon"] else set()
+    if weights["cmkd"] or weights["align"]:
+        expected |= {"audio_student.head", "video_teacher.encoder", "audio_teacher.head"}
+    assert ran == expected
     assert set(output.parts) == set().union(*(TERMS[name] for name, weight in weights.items() if weight))
 
 
@@ -106,12 +104,9 @@ def test_every_trainable_parameter_and_no_other_receives_a_gradient():
 )
 def test_every_variant_trains(changes):
     xkd = tiny_xkd(**changes)
-    usual = tiny_xkd()(*tiny_batch(local_videos=3, local_audios=2), step=0).loss
     output = run(xkd, tiny_batch(local_videos=3, local_audios=2))
     assert output.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients(xkd).values())
-    same = changes in ({"loss": {"student_temperature": "audio_for_both"}}, {"sharing": "both"})
-    assert same or output.loss != usual
 
 
 @pytest.mark.parametrize(("local_videos", "local_audios"), [(0, 0), (3, 1), (0, 2)])
@@ -235,9 +230,7 @@ def test_without_distillation_centres_stay(weights):
 
 def test_the_teachers_temperature_can_be_given_a_step():
     xkd = tiny_xkd(loss={"video": {"teacher_temperature": {"start": 0.09, "end": 0.11, "epochs": 30}}})
-    default, same, other = (
-        xkd(*tiny_batch(), step=0, teacher_temperature_video=value).parts for value in (None, 0.09, 0.11)
-    )  # fmt: skip
+    default, same, other = (xkd(*tiny_batch(), step=0, teacher_temperature_video=value).parts for value in (None, 0.09, 0.11))
     assert default == same
     assert default["v2a"] != other["v2a"]
     assert default["a2v"] == other["a2v"]
