@@ -72,9 +72,9 @@ def evaluate(args):
     from xkd.eval.config import EvalConfig
 
     config = load(args.config, args.overrides, {"eval": EvalConfig})
-    from xkd.eval import run
+    from xkd.eval.run import report, run
 
-    run(config)
+    sys.stdout.write(report(run(config)))
 
 
 def bench(name, args):

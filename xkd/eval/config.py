@@ -15,7 +15,7 @@ class SvmConfig(Settings):
 
     name: Literal["svm"] = "svm"
     c: tuple[PositiveFloat, ...] = Field(
-        (0.01, 0.1, 1.0, 10.0), min_length=1, description="values of C that cross-validation on the training split chooses from"
+        (0.1, 1.0, 10.0, 100.0), min_length=1, description="values of C that cross-validation on the training split chooses from"
     )
     folds: int = Field(5, ge=2, description="folds of that cross-validation")
 

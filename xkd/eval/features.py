@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
+
+from xkd.pipelines.loader import Batch, Loader
 
 # {modality: function from normalised clips, video [B, 3, T, H, W] or audio [B, 1, F, S], to features [B, D]}
 FeatureNet = Mapping[str, Callable[[Tensor], Tensor]]
@@ -29,13 +32,18 @@ class Features:
         return np.concatenate(list(self.arrays.values()), axis=1) if modality == "both" else self.arrays[modality]
 
 
+def clips_of(batch: Batch) -> dict[str, Tensor]:
+    """The global views of a batch by modality."""
+    return {"video": batch.video_global, "audio": batch.audio_global}
+
+
 @torch.inference_mode()
-def extract(loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
+def extract(loader: Loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
     """Features of every clip that `loader` (preset "eval") yields, for each of the named nets."""
     rows = {name: {modality: [] for modality in net} for name, net in nets.items()}
     labels, keys = [], []
-    for batch in loader.epoch(0):
-        clips = {"video": batch.video_global, "audio": batch.audio_global}
+    for batch in tqdm(loader.epoch(0), total=len(loader), desc="features", unit="batch", disable=None):
+        clips = clips_of(batch)
         for name, net in nets.items():
             for modality, features in net.items():
                 rows[name][modality].append(features(clips[modality]).float().cpu().numpy())

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from xkd.eval.checkpoint import encoders
+from xkd.eval.features import Features, extract
+from xkd.eval.raw import RAW
+from xkd.pipelines.index import ShardSet
+from xkd.pipelines.loader import Loader
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_shards):
+    return ShardSet.open(tiny_shards)
+
+
+@pytest.fixture(scope="module")
+def nets(architecture):
+    return {"net": encoders(architecture.build(seed=0), "student"), "raw": RAW}
+
+
+def extracted(shards, architecture, nets, batch_size):
+    with Loader(shards, architecture.data, preset="eval", batch_size=batch_size) as loader:
+        return extract(loader, nets)
+
+
+def test_each_clip_has_one_row_with_its_label_and_key_in_stored_order(shards, architecture, nets):
+    features = extracted(shards, architecture, nets, batch_size=5)["net"]
+    assert features.keys == [shards.sample(i).key for i in range(len(shards))]
+    np.testing.assert_array_equal(features.labels, shards.labels())
+    assert {name: array.shape for name, array in features.arrays.items()} == {"video": (12, 24), "audio": (12, 24)}
+
+
+def test_the_batch_size_does_not_change_the_features(shards, architecture, nets):
+    small, large = (extracted(shards, architecture, nets, batch_size) for batch_size in (5, 12))
+    for name in nets:
+        for modality in ("video", "audio"):
+            np.testing.assert_allclose(small[name].of(modality), large[name].of(modality), atol=1e-5)
+
+
+def test_raw_features_of_real_media_tell_the_classes_apart(shards, architecture, nets):
+    features = extracted(shards, architecture, nets, batch_size=12)["raw"]
+    red, blue = (features.of("video").reshape(-1, 3, 256)[:, channel].mean(-1) for channel in (0, 2))
+    assert shards.classes == ["high", "low"]
+    np.testing.assert_array_equal(red > blue, features.labels == 1)  # low tones come with a red ground
+    np.testing.assert_array_equal(features.of("audio").argmax(axis=1) < 5, features.labels == 1)
+
+
+def test_both_is_the_concatenation():
+    features = Features({"video": np.ones((3, 2)), "audio": np.zeros((3, 4))}, np.arange(3), list("abc"))
+    assert features.modalities == ["video", "audio", "both"]
+    np.testing.assert_array_equal(features.of("both"), [[1, 1, 0, 0, 0, 0]] * 3)
+
+
+def test_a_single_modality_has_no_both():
+    assert Features({"audio": np.zeros((3, 4))}, np.arange(3), list("abc")).modalities == ["audio"]

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import yaml
+
+from xkd.config import load
+from xkd.eval.config import EvalConfig
+from xkd.eval.run import report, run
+from xkd.pipelines.convert.write import write_shards
+
+PACKAGED = "eval/svm/avdigits.yaml"
+
+
+def config(**fields) -> EvalConfig:
+    return EvalConfig(**{"job": "eval", "protocol": {"folds": 3}, "backbone": "student", "batch_size": 5} | fields)
+
+
+def test_an_evaluation_records_scores_and_what_they_rest_on(run_dir):
+    results = run(config(checkpoint=str(run_dir)))
+    assert json.loads((run_dir / "eval/svm-student/results.json").read_text()) == json.loads(json.dumps(results))
+    assert set(results["scores"]) == {"video", "audio", "both"}
+    assert results["evaluated"]["backbone"] == "student"
+    assert results["evaluated"]["weights"].endswith("step-000003/weights.safetensors")
+    assert results["data"]["test"]["samples"] == 12
+    assert results["scores"]["audio"]["mean"] > 0.9  # two classes of tones, fitted and scored on the same clips
+
+
+def test_the_report_says_what_was_evaluated_and_on_what(run_dir):
+    text = report(run(config(checkpoint=str(run_dir))))
+    assert text == (run_dir / "eval/svm-student/results.md").read_text()
+    for fact in ("| svm | ", "backbone: student", "step-000003", "12 clips of ", "cross-validation"):
+        assert fact in text
+
+
+def test_an_untrained_net_needs_no_run(pretrain_yaml, tmp_path):
+    results = run(config(checkpoint="untrained", architecture=pretrain_yaml, out=tmp_path, seed=3))
+    assert results["evaluated"] == {
+        "checkpoint": "untrained",
+        "backbone": "student",
+        "architecture": str(pretrain_yaml),
+        "seed": 3,
+    }
+
+
+def test_an_untrained_net_needs_an_architecture_and_a_folder():
+    with pytest.raises(ValueError, match="set architecture and out as well"):
+        config(checkpoint="untrained")
+
+
+def test_a_missing_shard_folder_is_named(run_dir, tmp_path):
+    with pytest.raises(ValueError, match="nowhere: no such shard folder"):
+        run(config(checkpoint=str(run_dir), data={"test": tmp_path / "nowhere"}))
+
+
+def test_splits_of_different_classes_are_refused(run_dir, media_folder, tmp_path):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "elsewhere").symlink_to(media_folder / "low")
+    write_shards(tmp_path / "media", tmp_path / "other", split="test", workers=1)
+    with pytest.raises(ValueError, match=r"has the classes \['high', 'low'\].*\['elsewhere'\]"):
+        run(config(checkpoint=str(run_dir), data={"test": tmp_path / "other"}))
+
+
+def test_a_run_without_a_test_split_asks_for_one(run_dir, pretrain_settings):
+    data = {name: value for name, value in pretrain_settings["data"].items() if name != "test"}
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(pretrain_settings | {"data": data}))
+    with pytest.raises(ValueError, match=r"data\.test: neither this configuration nor .*run names a shard folder"):
+        run(config(checkpoint=str(run_dir)))
+
+
+def test_the_packaged_evaluation_loads():
+    assert load(PACKAGED, ["checkpoint=elsewhere"], {"eval": EvalConfig}).checkpoint == "elsewhere"

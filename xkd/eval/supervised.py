@@ -1,0 +1,74 @@
+"""A reference: the same encoders trained from labels, with a linear classifier each."""
+
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from xkd.eval.config import SupervisedConfig
+from xkd.eval.features import Features, clips_of
+from xkd.model.xkd import XKD
+from xkd.pipelines.config import DataConfig
+from xkd.pipelines.index import ShardSet
+from xkd.pipelines.loader import Loader
+from xkd.schedules import warmup_cosine
+
+
+class Classifier(nn.Module):
+    """An encoder and a linear layer on its features."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.norm.normalized_shape[0], num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(self.encoder.features(clip))
+
+    def log_probabilities(self, clip: Tensor) -> Tensor:
+        """[B, classes]"""
+        return self(clip).log_softmax(-1)
+
+
+def train_classifiers(net: XKD, shards: ShardSet, data: DataConfig, config: SupervisedConfig, seed: int) -> dict[str, Classifier]:
+    """Train both student encoders of `net`, in place, on the augmented global views and labels of `shards`.
+
+    One decoding pass feeds both; their losses share no parameter, so each learns as it would alone.
+    Raises ValueError where a sample has not exactly one label.
+    """
+    shards.labels()
+    classifiers = {m: Classifier(getattr(net, f"{m}_student").encoder, len(shards.classes)).train() for m in ("video", "audio")}
+    parameters = chain.from_iterable(classifier.parameters() for classifier in classifiers.values())
+    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay)
+    with Loader(shards, global_views_only(data), preset="pretrain", batch_size=config.batch_size, seed=seed) as loader:
+        steps, warmup_steps = config.epochs * len(loader), config.warmup_epochs * len(loader)
+        batches = chain.from_iterable(map(loader.epoch, range(config.epochs)))
+        for step, batch in enumerate(tqdm(batches, total=steps, desc="supervised", unit="step", disable=None)):
+            for group in optimizer.param_groups:
+                group["lr"] = warmup_cosine(step, steps, warmup_steps, config.lr)
+            clips = clips_of(batch)
+            loss = sum(cross_entropy(classifier(clips[modality]), batch.labels) for modality, classifier in classifiers.items())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return {modality: classifier.eval() for modality, classifier in classifiers.items()}
+
+
+def global_views_only(data: DataConfig) -> DataConfig:
+    """The same views without the local ones, which cost decoding time."""
+
+    def without_locals(stream):
+        return stream.model_copy(update={"local_view": stream.local_view.model_copy(update={"count": 0})})
+
+    return data.model_copy(update={"video": without_locals(data.video), "audio": without_locals(data.audio)})
+
+
+def correctness(log_probabilities: Features) -> dict[str, np.ndarray]:
+    """Which clips each classifier gets right [N], and which their mean log-probability does ("both")."""
+    scores = {**log_probabilities.arrays, "both": sum(log_probabilities.arrays.values())}
+    return {modality: score.argmax(axis=1) == log_probabilities.labels for modality, score in scores.items()}
