@@ -108,7 +108,7 @@ def alignment(features: Mapping[str, Tensor], group: str | int, gather: Callable
     """
     if group == "global":
         views = [len(feature) for feature in features.values()]
-        gathered_BVD = gather(torch.cat(list(features.values())).transpose(0, 1))
+        gathered_BVD = gather(torch.cat(list(features.values())).transpose(0, 1).contiguous())
         features = dict(zip(features, gathered_BVD.transpose(0, 1).split(views), strict=True))
     return tuple(grouped_mmd(features[f"{role}_video"], features[f"{role}_audio"], group) for role in ("student", "teacher"))
 
