@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from xkd import schedules
@@ -40,14 +40,8 @@ class DistillConfig(Settings):
     """Distillation settings of one modality, as a teacher of the other and as its student."""
 
     student_temperature: float = Field(0.1, gt=0, description="divides the student's outputs")
-    teacher_temperature: float | Ramp = Field(0.1, description="divides the teacher's centred outputs; a number or a ramp")
+    teacher_temperature: PositiveFloat | Ramp = Field(0.1, description="divides the teacher's centred outputs; a number or a ramp")
     center_momentum: float = Field(0.9, ge=0, le=1, description="share of the teacher's centre that an update keeps")
-
-    @model_validator(mode="after")
-    def _check(self):
-        if isinstance(self.teacher_temperature, float) and self.teacher_temperature <= 0:
-            raise ValueError(f"teacher_temperature {self.teacher_temperature:g} is not above 0")
-        return self
 
     def teacher_temperature_at(self, epoch: float) -> float:
         """The teacher's temperature after `epoch` epochs."""
@@ -58,7 +52,7 @@ class DistillConfig(Settings):
 class AudioDistillConfig(DistillConfig):
     """Audio's: the method's audio teacher is sharper."""
 
-    teacher_temperature: float | Ramp = Field(0.07, description="divides the teacher's centred outputs; a number or a ramp")
+    teacher_temperature: PositiveFloat | Ramp = Field(0.07, description="divides the teacher's centred outputs; a number or a ramp")
 
 
 class LossConfig(Settings):
