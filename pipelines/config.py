@@ -164,9 +164,10 @@ class DataConfig(Settings):
         return (3, self.num_frames, self.video.global_view.size, self.video.global_view.size)
 
     @property
-    def local_video_shape(self) -> tuple[int, int, int, int]:
-        """(3, frames, height, width) of a local video view."""
-        return (3, self.video.local_view.frames, self.video.local_view.size, self.video.local_view.size)
+    def local_video_shape(self) -> tuple[int, int, int, int] | None:
+        """(3, frames, height, width) of a local video view; None where there are none."""
+        local = self.video.local_view
+        return (3, local.frames, local.size, local.size) if local.count else None
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
@@ -174,6 +175,6 @@ class DataConfig(Settings):
         return (1, self.audio.num_mels, self.audio.steps(self.clip_samples))
 
     @property
-    def local_audio_shape(self) -> tuple[int, int, int]:
-        """(1, mel bands, steps) of a local audio view."""
-        return (1, self.audio.num_mels, self.audio.steps(self.local_samples))
+    def local_audio_shape(self) -> tuple[int, int, int] | None:
+        """(1, mel bands, steps) of a local audio view; None where there are none."""
+        return (1, self.audio.num_mels, self.audio.steps(self.local_samples)) if self.audio.local_view.count else None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from xkd.config import Settings
 from xkd.losses import LossConfig
 from xkd.model.config import ModelConfig
+from xkd.model.geometry import check_views
 from xkd.pipelines.config import DataConfig
 
 
@@ -70,7 +71,9 @@ class PretrainConfig(Settings):
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
 
     @model_validator(mode="after")
-    def warmup_ends_within_the_run(self):
+    def _check(self):
+        data = self.data
+        check_views(self.model, data.video_shape, data.audio_shape, data.local_video_shape, data.local_audio_shape)
         if self.optim.warmup_epochs > self.train.epochs:
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs:g} is more than train.epochs ({self.train.epochs:g}): "
