@@ -81,8 +81,9 @@ def run_one(check: Check, media: Path | None, log: Path) -> Outcome:
         except subprocess.TimeoutExpired:
             ended_badly = [f"stopped after {check.limit_seconds} s, unfinished"]
         findings = Findings(**json.loads(found.read_text())) if found.exists() else Findings()
-    wrong = [*findings.wrong, *ended_badly]
-    return Outcome(check.name, FAILED if wrong else PASSED, "; ".join(wrong), round(time.perf_counter() - start, 1), findings)
+    findings += Findings(wrong=ended_badly)
+    status = FAILED if findings.wrong else PASSED
+    return Outcome(check.name, status, brief(findings.wrong), round(time.perf_counter() - start, 1), findings)
 
 
 def run_inside(name: str, media: Path | None, path: Path) -> None:
@@ -105,15 +106,24 @@ def report(outcomes: Sequence[Outcome], recorder: Recorder) -> str:
         summary(outcomes),
     ]
     for outcome in outcomes:
-        facts, rows = outcome.findings.facts, outcome.findings.rows
-        if facts or rows:
+        facts, rows, wrong = outcome.findings.facts, outcome.findings.rows, outcome.findings.wrong
+        if facts or rows or wrong:
             parts.append(f"## {outcome.name}\n")
+        parts += [f"Wrong: {text}\n" for text in wrong]
         if facts:
             parts.append(markdown(facts, list(dict.fromkeys(name for fact in facts for name in fact))))
         if rows:
             parts.append(f"{rows[0]['unit']} as items; seconds a round.\n")
             parts.append(markdown(rows))
     return "\n".join(parts)
+
+
+def brief(wrong: Sequence[str]) -> str:
+    """The first line of what is wrong, and how much more there is."""
+    if not wrong:
+        return ""
+    more = f" (and {len(wrong) - 1} more, see {REPORT})" if len(wrong) > 1 else ""
+    return wrong[0].splitlines()[0] + more
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from xkd.benchmarks import gpu_check, gpu_media, nvdec
-from xkd.benchmarks.gpu_check import run_inside, run_one
+from xkd.benchmarks.gpu_check import Outcome, brief, report, run_inside, run_one
 from xkd.benchmarks.gpu_checks import CHECKS, Check, Findings
-from xkd.benchmarks.results import read_csv
+from xkd.benchmarks.results import Recorder, read_csv
 
 ON_GPU = [check.name for check in CHECKS if "gpu" in check.needs]
 
@@ -76,6 +76,14 @@ def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="lost"):
         run_inside("crashing", None, tmp_path / "findings.json")
     assert Findings(**json.loads((tmp_path / "findings.json").read_text())) == Findings([], [{"codec": "vp9"}], ["h264 is slow"])
+
+
+def test_a_long_list_of_wrongs_is_brief_in_the_summary_and_whole_in_the_report():
+    wrong = ["vp9: Error in operator\nwith the traceback", "h264: the same"]
+    outcome = Outcome("decode", "failed", brief(wrong), 1.0, Findings(wrong=wrong))
+    text = report([outcome], Recorder.start("gpu-check", ["check"]))
+    assert "| vp9: Error in operator (and 1 more, see report.md) |" in text
+    assert all(f"Wrong: {each}\n" in text for each in wrong)
 
 
 @pytest.mark.long
