@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from tests.runs import pretrain_settings, write_settings
+from xkd import visualize
+from xkd.eval.checkpoint import read_architecture
+from xkd.eval.scores import Estimate
+from xkd.pipelines.index import ShardSet
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_shards):
+    return ShardSet.open(tiny_shards)
+
+
+@pytest.fixture(scope="module")
+def architecture(tiny_shards, tmp_path_factory):
+    return read_architecture(write_settings(tmp_path_factory.mktemp("settings") / "pretrain.yaml", pretrain_settings(tiny_shards)))
+
+
+def colours(path):
+    """The pixels of a picture [N, 3] in 0..1."""
+    return imread(path)[..., :3].reshape(-1, 3)
+
+
+def test_a_contact_sheet_shows_the_colours_of_the_stored_clips(shards, tmp_path):
+    visualize.contact_sheet(shards, tmp_path / "sheet.png")
+    pixels = colours(tmp_path / "sheet.png")
+    for ground in ((200, 30, 30), (30, 30, 200)):  # of the classes of the fixture
+        near = np.abs(pixels - np.divide(ground, 255)).max(axis=1) < 0.1
+        assert near.mean() > 0.02, ground
+
+
+def test_a_contact_sheet_takes_no_more_samples_than_there_are(shards, tmp_path):
+    visualize.contact_sheet(shards, tmp_path / "few.png", samples=3)
+    visualize.contact_sheet(shards, tmp_path / "all.png", samples=1000)
+    assert imread(tmp_path / "few.png").shape[0] < imread(tmp_path / "all.png").shape[0]
+
+
+def test_training_curves_leave_out_what_was_not_recorded(tmp_path):
+    recon_only = [{"step": step, "loss": 1 / step, "recon_video": 1.0, "lr": 0.1} for step in range(20, 80, 20)]
+    full = [{**row, "v2a": 1.0, "teacher_entropy_video": 2.0} for row in recon_only]
+    for name, metrics in (("recon", recon_only), ("full", full)):
+        visualize.loss_curves(metrics, tmp_path / f"{name}.png")
+    assert imread(tmp_path / "recon.png").shape[0] < imread(tmp_path / "full.png").shape[0]
+
+
+def test_the_accuracy_chart_draws_a_longer_bar_for_a_better_row(tmp_path):
+    def width_of_first_bar(mean):
+        rows = {"net": {"video": Estimate(mean, mean, mean)}}
+        visualize.accuracy_chart(rows, tmp_path / "chart.png")
+        return (np.abs(colours(tmp_path / "chart.png") - np.array([0x1F, 0x77, 0xB4]) / 255).max(axis=1) < 0.02).sum()
+
+    assert width_of_first_bar(0.8) == pytest.approx(2 * width_of_first_bar(0.4), rel=0.05)
+
+
+def test_the_rows_of_a_reconstruction_agree_where_nothing_was_hidden(architecture):
+    net = architecture.build(seed=0)
+    clip = torch.randn(2, *architecture.data.video_shape)
+    rows = visualize.reconstruction_rows(net, "video", clip)
+    hidden = rows["input"].isnan()
+    assert list(rows) == ["original", "input", "patch means", "reconstruction"]
+    assert hidden.float().mean() == pytest.approx(1 - round(32 * 0.15) / 32)
+    for row in rows.values():
+        torch.testing.assert_close(row[~hidden], clip[~hidden])
+
+
+def test_what_the_picture_is_given_is_shown_as_a_row_of_its_own(architecture):
+    net = architecture.build(seed=0)
+    clip = torch.randn(2, *architecture.data.audio_shape)
+    rows = visualize.reconstruction_rows(net, "audio", clip)
+    hidden = rows["input"].isnan()
+    column = hidden[0, 0, 0].nonzero()[0]  # a patch is one column of all 16 mel bands
+    torch.testing.assert_close(rows["patch means"][0, 0, :, column], clip[0, 0, :, column].mean().expand(16, 1))
+    assert "taken from the original" in visualize.reconstruction_title(net)
+
+
+def test_without_per_patch_normalisation_nothing_is_given_away(architecture):
+    loss = architecture.loss.model_copy(update={"norm_pix_loss": False})
+    net = architecture.model_copy(update={"loss": loss}).build(seed=0)
+    rows = visualize.reconstruction_rows(net, "video", torch.randn(1, *architecture.data.video_shape))
+    assert "patch means" not in rows
+    assert "taken from the original" not in visualize.reconstruction_title(net)
+
+
+def test_reconstructions_of_real_clips_are_drawn(shards, architecture, tmp_path):
+    visualize.reconstructions(architecture.build(seed=0), shards, architecture.data, tmp_path / "deep" / "recon.png", samples=2)
+    assert len(np.unique((colours(tmp_path / "deep" / "recon.png") * 255).round(), axis=0)) > 100
