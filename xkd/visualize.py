@@ -105,7 +105,7 @@ def reconstructions(net: XKD, shards: ShardSet, data: DataConfig, out: Path, sam
     """Masked reconstruction of the first samples, as frames and as spectrogram."""
     batch = _first_batch(shards, data, min(samples, len(shards)))
     video, audio = (reconstruction_rows(net, modality, clip) for modality, clip in clips_of(batch).items())
-    figure = Figure(figsize=(10.5, 0.8 + 0.95 * len(video) * len(batch.keys)), layout="constrained")
+    figure = Figure(figsize=(10.5, 1 + 0.95 * len(video) * len(batch.keys)), layout="constrained")
     for index, block in enumerate(figure.subfigures(len(batch.keys), 1, squeeze=False)[:, 0]):
         axes = block.subplots(len(video), 2, width_ratios=[STRIP_FRAMES, 2.2])
         for (left, right), (name, clips), spectrograms in zip(axes, video.items(), audio.values(), strict=True):
@@ -141,8 +141,8 @@ def reconstruction_title(net: XKD) -> str:
     title = f"Masked reconstruction: the net sees the row 'input'; {hidden} are hidden (grey)."
     if net.loss_config.norm_pix_loss:
         title += (
-            "\nIt predicts hidden patches up to brightness and contrast, which are taken from the original:"
-            " only what 'reconstruction' shows beyond 'patch means' is the net's own."
+            "\nIt predicts hidden patches up to brightness and contrast, which are taken from the original:\n"
+            "only what 'reconstruction' shows beyond 'patch means' is the net's own."
         )
     return title
 
