@@ -13,7 +13,7 @@ SIBLINGS = ("kernels", "pipelines", "benchmarks", "configs")
 FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.schedules"}
 NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
 RUNNING = NETWORK | {"xkd.train", "xkd.pipelines"}
-COMMANDS = RUNNING | {"xkd.eval", "xkd.cli", "xkd.jobs", "xkd.demo"}
+COMMANDS = RUNNING | {"xkd.eval", "xkd.visualize", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
 MAY_IMPORT = {
@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "xkd.losses": NETWORK,
     "xkd.train": RUNNING,
     "xkd.eval": RUNNING | {"xkd.eval"},
+    "xkd.visualize": RUNNING | {"xkd.eval"},
+    "xkd.report": RUNNING | {"xkd.eval", "xkd.visualize"},
     "xkd.cli": COMMANDS,
     "xkd.jobs": COMMANDS,
     "xkd.demo": COMMANDS,

@@ -77,6 +77,13 @@ def evaluate(args):
     sys.stdout.write(report(run(config)))
 
 
+def report(args):
+    from xkd.report import write_report
+
+    holds = write_report(args.run, args.out, backbone=args.backbone, supervised_epochs=args.supervised_epochs, seed=args.seed)
+    return DONE if holds else FAILED
+
+
 def bench(name, args):
     return import_module(f"xkd.benchmarks.{name}").main(args.rest)
 
@@ -138,6 +145,22 @@ COMMANDS = (
     ),
     Command("train", "pre-train", pretrain, (*_CONFIG, _LOCAL_RANK)),
     Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
+    Command(
+        "report",
+        "compare a run's net with references on its own shards; exit 1 where a check fails",
+        report,
+        (
+            argument("run", metavar="RUN", type=Path, help="run directory"),
+            argument("--out", type=Path, required=True, metavar="DIR", help="folder to write"),
+            argument(
+                "--backbone", choices=("student", "teacher"), default="student", help="encoders to evaluate (default student)"
+            ),
+            argument("--supervised-epochs", type=int, default=10, metavar="N", help="epochs of the supervised net (default 10)"),
+            argument(
+                "--seed", type=int, default=0, help="of the untrained and supervised nets and of cross-validation (default 0)"
+            ),
+        ),
+    ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
