@@ -147,7 +147,7 @@ COMMANDS = (
     Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
     Command(
         "report",
-        "compare a run's net with references on its own shards; exit 1 where a check fails",
+        "compare a run's net with references, check and draw it",
         report,
         (
             argument("run", metavar="RUN", type=Path, help="run directory"),
@@ -155,7 +155,7 @@ COMMANDS = (
             argument(
                 "--backbone", choices=("student", "teacher"), default="student", help="encoders to evaluate (default student)"
             ),
-            argument("--supervised-epochs", type=int, default=10, metavar="N", help="epochs of the supervised net (default 10)"),
+            argument("--supervised-epochs", type=int, default=12, metavar="N", help="epochs of the supervised net (default 12)"),
             argument(
                 "--seed", type=int, default=0, help="of the untrained and supervised nets and of cross-validation (default 0)"
             ),
