@@ -10,14 +10,21 @@ from xkd.pipelines.loader import Loader
 
 def test_both_nets_learn_the_labels_of_real_media(tiny_shards, architecture):
     shards, net = ShardSet.open(tiny_shards), architecture.build(seed=0)
-    before = [parameter.clone() for parameter in net.video_teacher.parameters()]
+    before = [parameter.clone() for parameter in net.parameters()]
     config = SupervisedConfig(epochs=25, batch_size=6, lr=5e-3)
     classifiers = train_classifiers(net, shards, architecture.data, config, seed=0)
     with Loader(shards, architecture.data, preset="eval", batch_size=12) as loader:
         nets = {"supervised": {modality: classifier.log_probabilities for modality, classifier in classifiers.items()}}
         correct = correctness(extract(loader, nets)["supervised"])
     assert {modality: clips.mean() for modality, clips in correct.items()} == {"video": 1.0, "audio": 1.0, "both": 1.0}
-    assert all(torch.equal(old, new) for old, new in zip(before, net.video_teacher.parameters(), strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+
+
+def test_nets_that_share_blocks_are_trained_apart(tiny_shards, architecture):
+    shared = architecture.model_copy(update={"model": architecture.model.model_copy(update={"sharing": "student"})})
+    shards, config = ShardSet.open(tiny_shards), SupervisedConfig(epochs=1, batch_size=6)
+    video, audio = train_classifiers(shared.build(seed=0), shards, shared.data, config, seed=0).values()
+    assert not torch.equal(video.encoder.blocks[0].mlp.fc1.weight, audio.encoder.blocks[0].mlp.fc1.weight)
 
 
 def test_both_follows_the_surer_classifier():

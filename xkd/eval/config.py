@@ -24,10 +24,12 @@ class SupervisedConfig(Settings):
     """The evaluated net's encoders trained from labels instead, as a reference."""
 
     epochs: int = Field(gt=0, description="passes over the training shards")
-    batch_size: int = Field(32, gt=0, description="clips a step")
+    batch_size: int = Field(16, gt=0, description="clips a step")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates of the moments")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decoupled weight decay, of all parameters")
-    warmup_epochs: float = Field(0.5, ge=0, description="epochs of linear warm-up; a cosine to 0 follows")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises; a cosine to 0 follows")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of a net's gradient")
 
 
 class EvalShards(Settings):

@@ -1,11 +1,13 @@
 """A reference: the same encoders trained from labels, with a linear classifier each."""
 
+import copy
 from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from xkd.eval.config import SupervisedConfig
@@ -36,25 +38,30 @@ class Classifier(nn.Module):
 
 
 def train_classifiers(net: XKD, shards: ShardSet, data: DataConfig, config: SupervisedConfig, seed: int) -> dict[str, Classifier]:
-    """Train both student encoders of `net`, in place, on the augmented global views and labels of `shards`.
+    """Train copies of both student encoders of `net` on the augmented global views and labels of `shards`.
 
     One decoding pass feeds both; their losses share no parameter, so each learns as it would alone.
     Raises ValueError where a sample has not exactly one label.
     """
     shards.labels()
-    classifiers = {m: Classifier(getattr(net, f"{m}_student").encoder, len(shards.classes)).train() for m in ("video", "audio")}
+    encoders = {"video": net.video_student.encoder, "audio": net.audio_student.encoder}
+    classifiers = {
+        modality: Classifier(copy.deepcopy(encoder), len(shards.classes)).train() for modality, encoder in encoders.items()
+    }
     parameters = chain.from_iterable(classifier.parameters() for classifier in classifiers.values())
-    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, betas=config.betas, weight_decay=config.weight_decay)
     with Loader(shards, global_views_only(data), preset="pretrain", batch_size=config.batch_size, seed=seed) as loader:
-        steps, warmup_steps = config.epochs * len(loader), config.warmup_epochs * len(loader)
+        steps = config.epochs * len(loader)
         batches = chain.from_iterable(map(loader.epoch, range(config.epochs)))
         for step, batch in enumerate(tqdm(batches, total=steps, desc="supervised", unit="step", disable=None)):
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(step, steps, warmup_steps, config.lr)
+                group["lr"] = warmup_cosine(step, steps, config.warmup * steps, config.lr)
             clips = clips_of(batch)
             loss = sum(cross_entropy(classifier(clips[modality]), batch.labels) for modality, classifier in classifiers.items())
             optimizer.zero_grad()
             loss.backward()
+            for classifier in classifiers.values():
+                clip_grad_norm_(classifier.parameters(), config.clip_norm)
             optimizer.step()
     return {modality: classifier.eval() for modality, classifier in classifiers.items()}
 
