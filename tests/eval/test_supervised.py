@@ -22,7 +22,7 @@ def test_both_nets_learn_the_labels_of_real_media(tiny_shards, architecture):
 
 def test_nets_that_share_blocks_are_trained_apart(tiny_shards, architecture):
     shared = architecture.model_copy(update={"model": architecture.model.model_copy(update={"sharing": "student"})})
-    shards, config = ShardSet.open(tiny_shards), SupervisedConfig(epochs=1, batch_size=6)
+    shards, config = ShardSet.open(tiny_shards), SupervisedConfig(epochs=3, batch_size=6)
     video, audio = train_classifiers(shared.build(seed=0), shards, shared.data, config, seed=0).values()
     assert not torch.equal(video.encoder.blocks[0].mlp.fc1.weight, audio.encoder.blocks[0].mlp.fc1.weight)
 
