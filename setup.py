@@ -37,7 +37,7 @@ setup(
         "deepspeed==0.19.8",
         "timm>=1.0.20,<2",
         "webdataset>=1.0,<2",
-        "av>=14,<19",
+        "av>=18,<19",
         "numpy>=1.26,<3",
         "scikit-learn>=1.5,<2",
         "pyyaml>=6",
@@ -55,6 +55,6 @@ setup(
         "cuda13": ["nvidia-dali-cuda130==2.4.*", "torchaudio==2.11.*", "torchvision==0.26.*", "triton==3.6.*"],
         # For drivers that cannot run CUDA 13: install torch, torchaudio and torchvision for CUDA 12 first (README, "Install").
         "cuda12": ["nvidia-dali-cuda120==2.4.*", "torchaudio==2.11.*", "torchvision==0.26.*", "triton==3.6.*"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.6", "build>=1.2", "setuptools>=70", "wheel>=0.43"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.6", "build>=1.2", "setuptools>=70", "wheel"],
     },
 )

@@ -178,3 +178,8 @@ class DataConfig(Settings):
     def local_audio_shape(self) -> tuple[int, int, int] | None:
         """(1, mel bands, steps) of a local audio view; None where there are none."""
         return (1, self.audio.num_mels, self.audio.steps(self.local_samples)) if self.audio.local_view.count else None
+
+    @property
+    def view_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """All four, by the names of the properties above: what a network is built for."""
+        return {name: getattr(self, name) for name in ("video_shape", "audio_shape", "local_video_shape", "local_audio_shape")}

@@ -28,17 +28,7 @@ class Architecture(BaseModel):
 
     def build(self, seed: int) -> XKD:
         """The untrained net."""
-        data = self.data
-        net = XKD(
-            self.model,
-            self.loss,
-            video_shape=data.video_shape,
-            audio_shape=data.audio_shape,
-            local_video_shape=data.local_video_shape,
-            local_audio_shape=data.local_audio_shape,
-            seed=seed,
-        )
-        return net.eval()
+        return XKD(self.model, self.loss, **self.data.view_shapes, seed=seed).eval()
 
 
 def read_architecture(source: Path) -> Architecture:

@@ -30,11 +30,13 @@ def visible_tokens(num_tokens: int, mask_ratio: float) -> int:
     return round(num_tokens * (1 - mask_ratio))
 
 
-def check_views(model: ModelConfig, video: Shape, audio: Shape, local_video: Shape | None, local_audio: Shape | None) -> None:
+def check_views(
+    model: ModelConfig, video_shape: Shape, audio_shape: Shape, local_video_shape: Shape | None, local_audio_shape: Shape | None
+) -> None:
     """Raises ValueError where the network cannot work on views of these shapes; a local shape is None where there are none."""
     for modality, config, patch, whole, local in (
-        ("video", model.video, model.video.tubelet, video, local_video),
-        ("audio", model.audio, model.audio.patch, audio, local_audio),
+        ("video", model.video, model.video.tubelet, video_shape, local_video_shape),
+        ("audio", model.audio, model.audio.patch, audio_shape, local_audio_shape),
     ):
         num_tokens = math.prod(token_grid(whole, patch, f"global {modality} view"))
         if not 0 < visible_tokens(num_tokens, config.mask_ratio) < num_tokens:
@@ -46,5 +48,7 @@ def check_views(model: ModelConfig, video: Shape, audio: Shape, local_video: Sha
             token_grid(local, patch, f"local {modality} view")
         elif model.teacher_view == "local":
             raise ValueError(f"model.teacher_view: 'local' needs a local {modality} view: add one, or set teacher_view to global")
-    if local_audio is not None and local_audio[1] != audio[1]:
-        raise ValueError(f"local audio view: {local_audio[1]} mel bands, but the global one has {audio[1]}: they must be equal")
+    if local_audio_shape is not None and local_audio_shape[1] != audio_shape[1]:
+        raise ValueError(
+            f"local audio view: {local_audio_shape[1]} mel bands, but the global one has {audio_shape[1]}: they must be equal"
+        )

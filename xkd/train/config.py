@@ -72,8 +72,7 @@ class PretrainConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self):
-        data = self.data
-        check_views(self.model, data.video_shape, data.audio_shape, data.local_video_shape, data.local_audio_shape)
+        check_views(self.model, **self.data.view_shapes)
         if self.optim.warmup_epochs > self.train.epochs:
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs:g} is more than train.epochs ({self.train.epochs:g}): "

@@ -36,18 +36,8 @@ class Trainer:
     """The network, its engine and its schedules; `step` is one optimisation step on this rank's clips."""
 
     def __init__(self, config: PretrainConfig, place: Place, steps_per_epoch: int):
-        data = config.data
         self.config, self.place, self.steps_per_epoch = config, place, steps_per_epoch
-        self.model = XKD(
-            config.model,
-            config.loss,
-            video_shape=data.video_shape,
-            audio_shape=data.audio_shape,
-            local_video_shape=data.local_video_shape,
-            local_audio_shape=data.local_audio_shape,
-            seed=config.seed,
-            gather=gather,
-        )
+        self.model = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed, gather=gather)
         self.engine = Engine(self.model, param_groups(self.model, config.optim.weight_decay), config, place.world_size)
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
         self._params = list(named.values())
