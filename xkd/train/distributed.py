@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,14 @@ def find_place() -> Place:
     if "RANK" not in os.environ:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
     return Place(*(int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
+
+
+def claim_device(place: Place) -> Literal["cpu", "gpu"]:
+    """Makes this rank's GPU the current one, and says whether there is one."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.cuda.set_device(place.local_rank)
+    return "gpu"
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from xkd.pipelines.loader import Batch, Loader
 from xkd.train import checkpoint, ema, run_directory
 from xkd.train.clipping import clip_per_tensor
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place, find_place, gather, sum_over_ranks
+from xkd.train.distributed import Place, claim_device, find_place, gather, sum_over_ranks
 from xkd.train.engine import Engine, join_process_group
 from xkd.train.metrics import MetricsWriter
 
@@ -127,8 +127,16 @@ def _open_loader(config: PretrainConfig, place: Place) -> Loader:
         raise ValueError(f"train.global_batch: {batch} clips cannot be cut into {place.world_size} equal parts: choose a multiple")
     config.loss.check_batch(batch // place.world_size)
     shards = ShardSet.open(config.data.train)
-    ranks = {"rank": place.rank, "world_size": place.world_size}
-    return Loader(shards, config.data, preset="pretrain", batch_size=batch // place.world_size, seed=config.seed, **ranks)
+    return Loader(
+        shards,
+        config.data,
+        preset="pretrain",
+        batch_size=batch // place.world_size,
+        seed=config.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+        device=claim_device(place),
+    )
 
 
 def _finish(config: PretrainConfig, place: Place, exit_code: int, status: str, **facts) -> int:
