@@ -9,9 +9,9 @@ from xkd import visualize
 from xkd.env import environment
 from xkd.eval.checkpoint import load_trained, read_architecture
 from xkd.eval.compare import BATCH_SIZE, TRAINED, UNTRAINED, compare
-from xkd.eval.config import SupervisedConfig, SvmConfig
+from xkd.eval.config import EvalShards, SupervisedConfig, SvmConfig
 from xkd.eval.diagnose import diagnose
-from xkd.eval.run import identity
+from xkd.eval.run import identity, open_splits
 from xkd.eval.tables import accuracies, differences, markdown
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
@@ -41,7 +41,7 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     Returns whether every required check holds. Raises ValueError where run or shards are missing or do not fit each other.
     """
     architecture = read_architecture(run_dir)
-    shards = {split: ShardSet.open(getattr(architecture.data, split)) for split in ("train", "test")}
+    shards = open_splits(architecture, run_dir, EvalShards())
     trained, untrained = load_trained(run_dir), architecture.build(seed)
     out.mkdir(parents=True, exist_ok=True)
     with Loader(shards["test"], architecture.data, preset="eval", batch_size=BATCH_SIZE) as loader:
@@ -61,11 +61,11 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     visualize.contact_sheet(shards["test"], out / "contact-sheet.png")
     visualize.loss_curves(metrics, out / "loss-curves.png")
     visualize.accuracy_chart(accuracies(correct), out / "accuracy.png")
-    text = _markdown(run_dir, shards, backbone, correct, checks, metrics[-1])
-    (out / "report.md").write_text(text)
+    summary = _summary(run_dir, shards, backbone, correct, checks, metrics[-1])
+    (out / "report.md").write_text(summary + "".join(f"\n## {title}\n\n![{title}]({name})\n" for name, title in PICTURES.items()))
     facts = {"accuracy": accuracies(correct), "diagnosis": diagnosis, "checks": checks, "versions": environment()}
     (out / "report.json").write_text(json.dumps(facts, indent=2, default=asdict) + "\n")
-    print(text)
+    print(summary)
     return all(check.holds for check in checks if check.required)
 
 
@@ -95,7 +95,7 @@ def _gain_check(correct) -> Check:
     return Check(sentence, ours.low > theirs.high, required=False)
 
 
-def _markdown(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct, checks: list[Check], last: dict) -> str:
+def _summary(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct, checks: list[Check], last: dict) -> str:
     data = "; ".join(
         f"{facts['samples']} {split} clips of {facts['name']}, shards {facts['shards_sha256'][:12]}"
         for split, facts in ((split, identity(shard_set)) for split, shard_set in shards.items())
@@ -111,6 +111,5 @@ def _markdown(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct
             *(f"- {'yes' if check.holds else 'NO'}: {check.sentence}" for check in checks),
             f"- entropy of the teachers' outputs in nats: {entropy}",
             f"- {data}\n",
-            *(f"## {title}\n\n![{title}]({name})\n" for name, title in PICTURES.items()),
         ]
     )

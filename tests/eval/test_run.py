@@ -63,7 +63,7 @@ def test_splits_of_different_classes_are_refused(run_dir, media_folder, tmp_path
 def test_a_run_without_a_test_split_asks_for_one(run_dir, pretrain_settings):
     data = {name: value for name, value in pretrain_settings["data"].items() if name != "test"}
     (run_dir / "config.yaml").write_text(yaml.safe_dump(pretrain_settings | {"data": data}))
-    with pytest.raises(ValueError, match=r"data\.test: neither this configuration nor .*run names a shard folder"):
+    with pytest.raises(ValueError, match=r"data\.test: no shard folder is given, and .*run names none"):
         run(config(checkpoint=str(run_dir)))
 
 

@@ -10,7 +10,7 @@ import sklearn
 
 from xkd.env import environment
 from xkd.eval.checkpoint import Architecture, encoders, find_weights, load_weights, read_architecture
-from xkd.eval.config import UNTRAINED, EvalConfig
+from xkd.eval.config import UNTRAINED, EvalConfig, EvalShards
 from xkd.eval.features import extract
 from xkd.eval.scores import LEVEL, Estimate, estimate
 from xkd.eval.svm import evaluate_svm
@@ -29,7 +29,7 @@ def run(config: EvalConfig) -> dict:
     """
     began = time.monotonic()
     architecture = read_architecture(config.architecture_source)
-    shards = _open_shards(config, architecture)
+    shards = open_splits(architecture, config.architecture_source, config.data)
     net, evaluated = _build(config, architecture)
     nets = {"net": encoders(net, config.backbone)}
     features = {}
@@ -89,11 +89,15 @@ def _sentence(facts: dict) -> str:
     return f"{facts['samples']} clips of {facts['name']}/{facts['split']}{missing}, shards {facts['shards_sha256'][:12]}"
 
 
-def _open_shards(config: EvalConfig, architecture: Architecture) -> dict[str, ShardSet]:
-    folders = {split: getattr(config.data, split) or getattr(architecture.data, split) for split in SPLITS}
+def open_splits(architecture: Architecture, source: Path, chosen: EvalShards) -> dict[str, ShardSet]:
+    """The shards to fit on and to score, `chosen` or else those that `source` names.
+
+    Raises ValueError where one is missing, a sample has not exactly one label, or the two have different classes.
+    """
+    folders = {split: getattr(chosen, split) or getattr(architecture.data, split) for split in SPLITS}
     for split, folder in folders.items():
         if folder is None:
-            raise ValueError(f"data.{split}: neither this configuration nor {config.architecture_source} names a shard folder")
+            raise ValueError(f"data.{split}: no shard folder is given, and {source} names none")
     shards = {split: ShardSet.open(folder) for split, folder in folders.items()}
     for shard_set in shards.values():
         shard_set.labels()  # refuses samples without exactly one label
