@@ -13,6 +13,16 @@ hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_runtest_setup(item):
+    """Tests marked `gpu` are skipped where there is no GPU; with XKD_REQUIRE_GPU=1 they fail there."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            stop = pytest.fail if os.environ.get("XKD_REQUIRE_GPU") == "1" else pytest.skip
+            stop("no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def media_folder(tmp_path_factory):
     """Class folders of 12 mp4 files (H.264, AAC, 2.5 s, 16:9 and square, a bar over red or blue, a low or a high tone)."""
