@@ -6,13 +6,13 @@ import pytest
 from tests.media import write_clip
 from xkd.pipelines.convert.profiles import PROFILES
 from xkd.pipelines.convert.sample import Converted, Failure, convert
-from xkd.pipelines.convert.sources.item import Item
-from xkd.pipelines.media.decode import FORMATS
+from xkd.pipelines.convert.sources.item import Item, Location
+from xkd.pipelines.media.container import FORMATS
 from xkd.pipelines.media.encode import decode_wav, decoded_shape
 
 
 def item(path):
-    return Item(path, f"dog/{path.name}", ("dog",), "train")
+    return Item(Location(path), f"dog/{path.name}", ("dog",), "train")
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -69,21 +69,22 @@ def empty(tmp_path):
     return path
 
 
+NO_MEDIA = "it is no media file, or one that has lost its begin or its end"
 UNKNOWN_FORMAT = f"its format is not one of {', '.join(FORMATS)}"
 BAD_FILES = {
-    "truncated": (truncated, "it cannot be read: Invalid data found when processing input", "InvalidDataError"),
-    "text": (text, UNKNOWN_FORMAT, "MediaError"),
+    "truncated": (truncated, NO_MEDIA, "MediaError"),
+    "text": (text, NO_MEDIA, "MediaError"),
     "image": (image, UNKNOWN_FORMAT, "MediaError"),
     "play list": (play_list, UNKNOWN_FORMAT, "MediaError"),
-    "empty": (empty, "it cannot be read: Invalid data found when processing input", "InvalidDataError"),
+    "empty": (empty, "it is empty (0 bytes)", "MediaError"),
     "absent": (lambda folder: folder / "absent.mp4", "it cannot be read: No such file or directory", "FileNotFoundError"),
     "folder": (lambda folder: folder, "it cannot be read: Is a directory", "IsADirectoryError"),
-    "silent": (lambda folder: write_clip(folder / "silent.mp4", sound=None), "it has no sound", "MediaError"),
-    "dark": (lambda folder: write_clip(folder / "dark.mp4", picture=None), "it has no pictures", "MediaError"),
+    "silent": (lambda folder: write_clip(folder / "silent.mp4", sound=None), "it has no sound", "MissingStream"),
+    "dark": (lambda folder: write_clip(folder / "dark.mp4", picture=None), "it has no pictures", "MissingStream"),
     "apart": (
         lambda folder: write_clip(folder / "apart.mkv", audio_start=9.0),
         "its sound and its pictures do not overlap in time",
-        "MediaError",
+        "MissingStream",
     ),
 }
 

@@ -6,17 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.media import click, flash, gray, tone, write_clip
-from xkd.pipelines.media.decode import MediaError, clean_size, open_pictures, read_sound
+from xkd.pipelines.convert.sources.item import Location
+from xkd.pipelines.media.container import MediaError
+from xkd.pipelines.media.decode import clean_size, open_pictures, read_sound
 
 
 def clean_pictures(path, fps=8, short_side=128):
     """All clean frames of a file [T, 3/2 H, W] as planar yuv420p, and the time of the first."""
-    with open_pictures(path, fps=fps, short_side=short_side, multiple=16) as pictures:
+    with open_pictures(Location(path), fps=fps, short_side=short_side, multiple=16) as pictures:
         return np.stack([frame.to_ndarray() for frame in pictures.frames]), pictures.start_seconds
 
 
 def clean_sound(path, start_seconds=Fraction(0), max_samples=10**6):
-    return read_sound(path, sample_rate=16000, start_seconds=start_seconds, max_samples=max_samples)[0]
+    return read_sound(Location(path), sample_rate=16000, start_seconds=start_seconds, max_samples=max_samples)[0]
 
 
 CONTAINERS = {".mp4": ("libx264", "aac"), ".mkv": ("libx264", "aac"), ".webm": ("libvpx-vp9", "libopus"), ".ts": ("libx264", "aac")}
