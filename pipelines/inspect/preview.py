@@ -1,6 +1,7 @@
 """Draws stored samples: a strip of frames, a spectrogram, class and key."""
 
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ GAP_PIXELS = 2
 WINDOW = 1024  # samples of a spectrogram's column
 BANDS = 80
 RANGE_DB = 80
+WIDTHS = {"both": [8, 2.5], "video": [8, 0.8], "audio": [0.8, 8]}  # of frames and spectrogram, by the set's streams
+LABEL_LENGTH = 50
 
 
 def contact_sheet(shards: ShardSet, out: Path, samples: int = 12) -> None:
@@ -30,13 +33,14 @@ def contact_sheet(shards: ShardSet, out: Path, samples: int = 12) -> None:
     columns = min(samples, 2)
     rows = -(-samples // columns)
     figure = Figure(figsize=(7.5 * columns, 0.5 + 0.93 * rows), layout="constrained")
-    axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[STRIP_FRAMES, 2.5] * columns)
+    widths = WIDTHS.get(manifest.streams, WIDTHS["both"])
+    axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=widths * columns)
     for axis in axes.flat:
         axis.set_axis_off()
     for index, (left, right) in zip(range(samples), axes.reshape(-1, 2), strict=False):
         sample = shards.sample(index)
-        names = ", ".join(shards.classes[label] for label in sample.labels) or "(none)"
-        left.set_title(f"class {names}   {sample.key}", fontsize=8, loc="left", pad=2)
+        names = ", ".join(shards.classes[label] for label in sample.labels)
+        left.set_title(f"class {shorten(names, LABEL_LENGTH, placeholder=' ...')}   {sample.key}", fontsize=8, loc="left", pad=2)
         _show_frames(left, sample, manifest.settings.profile)
         _show_sound(right, sample, manifest.settings.profile)
     figure.suptitle(
