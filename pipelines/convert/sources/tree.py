@@ -52,7 +52,7 @@ class Tree:
 
 def read_tree(root: Path) -> Tree:
     """List a folder with its tars. ValueError for a folder or a tar that cannot be read, and for a compressed tar."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ValueError(f"{root}: no such folder; SOURCE is the folder that holds the dataset, or tars of it")
     entries, dangling = [], set()
     for path in _walk(root, frozenset()):
@@ -100,8 +100,22 @@ def _members(path: Path) -> Iterator[tuple[str, Location]]:
                 if member.sparse is not None:
                     raise ValueError(f"{path}: its member {member.name} is sparse; write the tar without --sparse, or extract it")
                 yield name.as_posix(), Location(path, member.name, member.offset_data, member.size)
-    except (tarfile.TarError, OSError) as error:
+            _check_end(path, tar.offset)
+    except tarfile.TarError as error:
         raise ValueError(f"{path}: is not a whole, uncompressed tar ({error}); fetch or write it again, or move it away") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Reading stops in silence at a damaged header, and at the end of the first of concatenated tars."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read(tarfile.RECORDSIZE + tarfile.BLOCKSIZE)
+    if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
+        raise tarfile.ReadError(f"at byte {offset} there is neither a member nor the mark of the end")
+    if any(rest):
+        raise tarfile.ReadError(f"more follows after its end at byte {offset}, as in concatenated tars")
 
 
 def _join(tar: str, member: str) -> str:

@@ -95,6 +95,23 @@ def test_the_items_suit_shards(folder, name):
     assert len(set(listing.classes)) == len(listing.classes)
 
 
+def test_the_table_has_the_published_counts():
+    published = {name: dict(dataset.official) for name, dataset in DATASETS.items() if dataset.official}
+    assert published == {
+        "kinetics400": {"train": 246535, "val": 19907, "test": 39806},
+        "kinetics_sound": {"train": 22713, "val": 1593},
+        "ucf101": {"all": 13320},
+        "hmdb51": {"all": 6766},
+        "esc50": {"all": 2000},
+        "fsd50k": {"dev": 40966, "eval": 51197 - 40966},
+    }
+    assert {name: dataset.official_classes for name, dataset in DATASETS.items() if name != "folder"} == {
+        **{"kinetics400": 400, "kinetics_sound": 32, "audioset": 527, "vggsound": 309},
+        **{"ucf101": 101, "hmdb51": 51, "esc50": 50, "fsd50k": 200},
+    }
+    assert all(set(dataset.official) <= set(dataset.splits or ()) for dataset in DATASETS.values())
+
+
 @every_dataset
 def test_an_empty_folder_is_an_error_that_says_what_was_expected(tmp_path, name):
     with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))}: .*expected"):

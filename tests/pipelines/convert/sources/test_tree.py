@@ -1,5 +1,10 @@
+import gzip
+import multiprocessing
+import os
 import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -62,12 +67,49 @@ def test_a_compressed_tar_is_refused_with_a_way_out(tmp_path, name):
         read_tree(tmp_path)
 
 
-@pytest.mark.parametrize("cut", [100, 512 * 3 + 700])
-def test_a_cut_tar_is_an_error(tmp_path, cut):
-    write_tar(tmp_path / "a.tar", {"1.mp4": bytes(1000), "2.mp4": bytes(1000)})
-    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"a.tar: is not a whole, uncompressed tar \(.*\); fetch or write it again"):
+def flip(data):
+    return data[:3100] + bytes([data[3100] ^ 1]) + data[3101:]  # in the header of the third member
+
+
+DAMAGES = {
+    "in a header": (lambda data: data[:100], r"truncated header|invalid header|bad checksum"),
+    "in a later header": (lambda data: data[: 512 * 3 + 100], "at byte 1536 there is neither a member nor the mark of the end"),
+    "in a member": (lambda data: data[: 512 * 3 + 700], "unexpected end of data"),
+    "between members": (lambda data: data[: 512 * 3], "at byte 1536 there is neither a member nor the mark of the end"),
+    "a flipped bit": (flip, "at byte 3072 there is neither a member nor the mark of the end"),
+    "concatenated": (lambda data: data + data, "more follows after its end at byte 4608, as in concatenated tars"),
+    "compressed": (gzip.compress, "invalid header|bad checksum|truncated header"),
+    "empty": (lambda data: b"", "empty file"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_tar_is_an_error_and_never_a_shorter_list(tmp_path, damage, message):
+    write_tar(tmp_path / "a.tar", {f"{number}.mp4": bytes(1000 if number else 600) for number in range(3)})
+    (tmp_path / "a.tar").write_bytes(damage((tmp_path / "a.tar").read_bytes()))
+    with pytest.raises(ValueError, match=rf"a.tar: is not a whole, uncompressed tar \(({message})\); fetch or write it again"):
         read_tree(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("train", "cannot be listed"), ("a.tar", "cannot be read")])
+def test_what_may_not_be_read_is_an_error(name, message):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_files(root, {"train/1.mp4": ""})
+        write_tar(root / "a.tar", {"2.mp4": ""})
+        os.chmod(root, 0o755)
+        os.chmod(root / name, 0)
+        with pytest.raises(ValueError, match=rf"{name}: {message}: Permission denied"):
+            as_nobody(read_tree, root)
+        os.chmod(root / name, 0o755)
+
+
+def as_nobody(function, argument):
+    """Call a function where permissions count, which they do not for root."""
+    if os.geteuid():
+        return function(argument)
+    with multiprocessing.get_context("fork").Pool(1, os.setuid, (65534,)) as pool:
+        return pool.apply(function, (argument,))
 
 
 def test_a_sparse_member_is_an_error(tmp_path):
