@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+CONVERSION = 1  # raised when the converters make other bytes of the same source and settings
 
 
 class _Record(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xkd.cli import BENCHMARKS, COMMANDS, main, parser
+from xkd.cli import BENCHMARKS, COMMANDS, DATASETS, main, parser
 from xkd.config import load
 from xkd.jobs import schemas
 
@@ -22,6 +22,12 @@ def test_every_command_explains_itself(command, capsys):
         main([*command.name.split(), "--help"])
     assert ended.value.code == 0
     assert command.summary in capsys.readouterr().out
+
+
+def test_the_help_names_every_dataset():
+    from xkd.pipelines.convert import sources
+
+    assert tuple(sources.DATASETS) == DATASETS
 
 
 def test_the_help_of_the_whole_lists_every_command(capsys):

@@ -21,6 +21,8 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "step": "time and memory of a training step",
 }
 
+DATASETS = ("kinetics400", "kinetics_sound", "audioset", "vggsound", "ucf101", "hmdb51", "esc50", "fsd50k", "folder")
+
 
 @dataclass(frozen=True)
 class Command:
@@ -188,8 +190,8 @@ COMMANDS = (
         shards_write,
         (
             argument("source", metavar="SOURCE", type=Path, help="where the data set lies"),
-            argument("--dataset", required=True, metavar="NAME", help="its kind, such as kinetics400 or folder"),
-            argument("--split", required=True, help="such as train or test"),
+            argument("--dataset", required=True, metavar="NAME", help=f"its kind: {', '.join(DATASETS)}"),
+            argument("--split", required=True, help="such as train, val or test; all for data sets with folds"),
             argument("--out", type=Path, required=True, metavar="DIR", help="shard folder to write"),
             argument("--profile", default="pretrain", help="what is stored (default pretrain)"),
             argument("--codec", metavar="NAME", help="of video, in place of the profile's: vp9, h264, hevc or mjpeg"),

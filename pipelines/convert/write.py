@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -23,14 +23,11 @@ from xkd.pipelines.convert.output import (
     write_source,
     writing_to,
 )
+from xkd.pipelines.convert.pack import Placed, listed, pack
 from xkd.pipelines.convert.plan import Plan, make_plan
-from xkd.pipelines.convert.sample import Converted, Failure, convert_all
-from xkd.pipelines.convert.shard import ShardWriter
+from xkd.pipelines.convert.sample import Failure, convert_all
 from xkd.pipelines.convert.summary import Summary, count_reasons, totals
-from xkd.pipelines.manifest import FORMAT, Manifest
-
-# A result and its item's place in the order of the whole.
-Placed = tuple[int, Converted | Failure]
+from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest
 
 
 def write_shards(
@@ -80,9 +77,9 @@ def write_shards(
 
 
 def versions() -> dict[str, str]:
-    """What else decides the bytes of a shard set: the versions of the tools that encode."""
+    """What else decides the bytes of a shard set: the version of this code, and of the tools that encode."""
     libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-    return {"av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **libraries}
+    return {"conversion": str(CONVERSION), "av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **libraries}
 
 
 def _allowed_failures(limit: float | None, items: int) -> float:
@@ -109,7 +106,7 @@ def _write_rest(out: Path, plan: Plan, done: Sequence[Stretch], workers: int, al
     ):
         watched = _watch(out, zip(rest, results, strict=True), before, allowed, progress)
         sizes = Counter(place // plan.settings.shard_samples for place in rest).values()  # in order, as places are
-        for stretch in _pack(out, plan, (islice(watched, size) for size in sizes), number):
+        for stretch in pack(out, plan, (islice(watched, size) for size in sizes), number):
             append_to_journal(out, stretch)
             stretches.append(stretch)
     return stretches
@@ -133,7 +130,7 @@ def _watch(
     failures = list(before)
     for place, result in results:
         if isinstance(result, Failure):
-            failures.append(_listed(place, result))
+            failures.append(listed(place, result))
             progress.set_postfix(failed=len(failures), refresh=False)
         if len(failures) > allowed:
             write_failures(out, failures)
@@ -144,39 +141,6 @@ def _watch(
             )
         progress.update()
         yield place, result
-
-
-def _pack(out: Path, plan: Plan, groups: Iterable[Iterator[Placed]], number: int) -> Iterator[Stretch]:
-    """Write each group of results to one shard or more, the first of which has the number given."""
-    settings = plan.settings
-    for group in groups:
-        left = True
-        while left:
-            with ShardWriter(out, f"{settings.split}-{number:06d}", settings.profile, plan.listing.classes) as writer:
-                begin, end, failures, left = _fill(writer, group, plan)
-                shard = writer.finish(begin) if len(writer) else None
-            number += shard is not None
-            yield Stretch(end, shard, failures)
-            group = chain(left, group)
-
-
-def _fill(writer: ShardWriter, results: Iterator[Placed], plan: Plan) -> tuple[int, int, list[ListedFailure], list[Placed]]:
-    """Add results until one does not fit: the places of the first and after the last, the failures, what did not fit."""
-    failures, begin = [], None
-    for place, result in results:
-        begin = place if begin is None else begin
-        if isinstance(result, Failure):
-            failures.append(_listed(place, result))
-        elif len(writer) and writer.size_with(result) > plan.settings.shard_bytes:
-            return begin, place, failures, [(place, result)]
-        else:
-            writer.add(result, plan.items[place].roles)
-        end = place + 1
-    return begin, end, failures, []
-
-
-def _listed(place: int, failure: Failure) -> ListedFailure:
-    return ListedFailure(place, failure.name, failure.reason, failure.error)
 
 
 def _manifest(plan: Plan, header: Header, stretches: Sequence[Stretch], failed: int) -> Manifest:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import av
 import pytest
@@ -6,6 +7,8 @@ import pytest
 from tests.media import write_clip
 from xkd.pipelines.convert.output import StoppedRun
 from xkd.pipelines.convert.shard import sha256_of
+from xkd.pipelines.convert.sources import DATASETS, Dataset
+from xkd.pipelines.convert.sources.folder import list_folder
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 
@@ -136,6 +139,34 @@ def test_the_manifest_says_what_was_there_and_what_became_of_it(mixed_folder, tm
         for suffix, expected in ((".tar", shard.tar_sha256), (".idx", shard.index_sha256), (".safetensors", shard.sidecar_sha256)):
             assert sha256_of(tmp_path / f"{shard.name}{suffix}") == expected
         assert json.loads((tmp_path / f"{shard.name}.stats.json").read_text())["samples"] == shard.num_samples
+
+
+def test_folds_are_stored_once_for_all_folds(mixed_folder, tmp_path, monkeypatch):
+    def list_with_folds(tree, split):
+        listing = list_folder(tree, split)
+        items = [replace(item, roles=("test" if "/a/" in item.name else "train", "unused")) for item in listing.items]
+        return replace(listing, items=items, num_folds=2)
+
+    monkeypatch.setitem(DATASETS, "folded", Dataset(list_with_folds, streams="both", official={"train": 20}, official_classes=5))
+    summary = write_shards(mixed_folder, tmp_path, dataset="folded", split="train", workers=1, shard_samples=5)
+    shards = ShardSet.open(tmp_path)
+    assert shards.manifest.num_folds == 2
+    assert shards.column("fold_roles").shape == (9, 2)
+    for index in range(9):
+        sample = shards.sample(index)
+        assert sample.roles == ("test" if sample.labels == (0,) else "train", "unused")
+    assert "folded train: 20 published, 12 present (60.0%), 9 converted, 3 failed, 3 of 5 classes" in str(summary)
+
+
+def test_a_missing_file_shows_in_the_summary_and_by_name(tmp_path):
+    write_clip(tmp_path / "media" / "a" / "0.mp4", seconds=0.3)
+    write_clip(tmp_path / "media" / "a" / "extra.mp4", seconds=0.3)
+    (tmp_path / "media" / "train.txt").write_text("a/0.mp4\na/1.mp4\n")
+    summary = write_shards(tmp_path / "media", tmp_path / "out", split="train", workers=1)
+    found = summary.manifest.completeness
+    assert (found.listed, found.present, found.unlisted, found.converted) == (2, 1, 1, 1)
+    assert "2 listed, 1 present (50.0%), 1 missing, 1 in no list, 1 converted, 0 failed" in str(summary)
+    assert json.loads((tmp_path / "out" / "source.json").read_text()) == {"missing": ["a/1.mp4"], "unlisted": ["a/extra.mp4"]}
 
 
 @pytest.mark.parametrize(("codec", "audio"), [("mjpeg", None), (None, "flac")])
