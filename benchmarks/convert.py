@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import av
@@ -16,11 +17,12 @@ import psutil
 from xkd.benchmarks import command
 from xkd.benchmarks.gpu_media import GRAIN, moving_window
 from xkd.benchmarks.harness import MIB, Lap, Measurement, Round, measure
-from xkd.pipelines.convert.profiles import PROFILES
+from xkd.pipelines.convert.profiles import PROFILES, make_profile
 from xkd.pipelines.convert.sample import Converted, convert, convert_all
 from xkd.pipelines.convert.sources.item import Item, Location
+from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.decode import open_pictures, read_sound
-from xkd.pipelines.media.encode import AUDIO_CODECS, decoded_shape, encode_video
+from xkd.pipelines.media.encode import AUDIO_CODECS, CODECS, decoded_shape, encode_video
 
 # The common form of downloaded Kinetics and AudioSet clips.
 HEIGHT, WIDTH, FPS, SECONDS, SAMPLE_RATE = 256, 340, 25, 10, 44100
@@ -38,8 +40,14 @@ class Work:
     """What a round converts: a file, some times."""
 
     source: Path
-    profile: str = "pretrain"
+    name: str = "pretrain"
+    codec: str = "vp9"
+    audio: str = "pcm16"
     clips: int = 4
+
+    @property
+    def profile(self) -> Profile:
+        return make_profile(self.name, codec=self.codec, audio=self.audio)
 
     @property
     def item(self) -> Item:
@@ -47,8 +55,11 @@ class Work:
 
     @property
     def case(self) -> str:
-        kbit_per_s = self.source.stat().st_size * 8 / SECONDS / 1000
-        return f"{WIDTH}x{HEIGHT} {FPS} fps {SECONDS} s h264+aac {kbit_per_s:.0f} kbit/s to {self.profile}"
+        """What is converted to what, with the bytes of the source and of its sample's members."""
+        source = f"{WIDTH}x{HEIGHT} {FPS} fps {SECONDS} s h264+aac {self.source.stat().st_size / 1000:.0f} kB"
+        sample = convert(self.item, self.profile)
+        stored = f"{self.codec} {len(sample.video) / 1000:.0f} kB + {self.audio} {len(sample.audio) / 1000:.0f} kB"
+        return f"{source} to {self.name} {stored}"
 
 
 @contextmanager
@@ -88,7 +99,7 @@ def write_source(path: Path, clip: int = 0) -> Path:
 
 def staged(work: Work, lap: Lap) -> tuple[bytes, bytes]:
     """The members (video, audio) that `convert` makes, each stage done before the next begins."""
-    profile = PROFILES[work.profile]
+    profile = work.profile
     form, rate = profile.video, profile.audio.sample_rate
     with open_pictures(work.item.location, fps=form.fps, short_side=form.short_side, multiple=form.multiple) as pictures:
         frames = list(pictures.frames)
@@ -110,7 +121,7 @@ def soak(work: Work, clips: int) -> Iterator[Measurement]:
     """Converts in one worker process, as `xkd shards write --workers 1` does: its highest memory in each tenth of the clips."""
     size = max(1, clips // STEADY)
     done, peak, start, cpu_start, worker = 0, 0.0, time.perf_counter(), 0.0, None
-    with closing(convert_all([work.item] * clips, PROFILES[work.profile], "both", 1)) as results:
+    with closing(convert_all([work.item] * clips, work.profile, "both", 1)) as results:
         for number, result in enumerate(results, 1):
             assert isinstance(result, Converted), result
             worker = worker or _worker()
@@ -128,7 +139,7 @@ def _worker() -> psutil.Process:
 
 
 def _convert(work: Work, lap: Lap) -> None:
-    result = convert(work.item, PROFILES[work.profile])
+    result = convert(work.item, work.profile)
     assert isinstance(result, Converted), result
 
 
@@ -144,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser("convert", "Convert clips on one core.", rounds=5)
     parser.add_argument("--source", type=Path, help="file to convert (default: a made one of the common form)")
     parser.add_argument("--profile", nargs="+", choices=PROFILES, default=["pretrain"], help="(default pretrain)")
+    parser.add_argument("--codec", nargs="+", choices=CODECS, default=["vp9"], help="of video (default vp9)")
+    parser.add_argument("--audio", choices=AUDIO_CODECS, default="pcm16", help="codec of sound (default pcm16)")
     parser.add_argument("--providers", nargs="+", choices=PROVIDERS, default=list(PROVIDERS), help="(default: all)")
     parser.add_argument("--clips", type=int, default=4, help="clips a round (default 4)")
     parser.add_argument("--soak", type=int, metavar="N", help="instead, convert N clips in one worker and record its memory")
@@ -153,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         made = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "clip.mp4"
         source = options.source or write_source(made)
-        for profile in options.profile:
-            work = Work(source, profile, options.clips)
+        for profile, codec in product(options.profile, options.codec):
+            work = Work(source, profile, codec, options.audio, options.clips)
             if options.soak:
                 found = soak(work, options.soak)
             else:

@@ -21,13 +21,11 @@ def describe(folder: str | Path) -> str:
     rows = {
         "shard set": f"{found.name}, split {found.split}, dataset {found.settings.dataset}{_part(found)}",
         "samples": f"{found.num_samples} in {len(found.shards)} shards, {found.num_bytes / 1e6:.1f} MB"
-        f" ({found.num_bytes / found.num_samples / 1e3:.1f} kB each)",
-        "streams": ", ".join(f"{count} {name}" for name, count in _streams(shards)),
-        **dict(_stream_rows(shards)),
+        f" ({found.num_bytes / max(1, found.num_samples) / 1e3:.1f} kB each)",
+        **(_contents(shards) if found.num_samples else {}),  # a part may be empty
         "completeness": describe_completeness(found.completeness, len(found.classes)),
-        "folds": _folds(shards),
         "identity": found.identity,
-        "made by": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+        "made by": ", ".join(f"{name} {version}" for name, version in found.versions.items() if not name.startswith("lib")),
         "classes": _classes(found),
     }
     return "".join(f"{name:<{_NAME_WIDTH}}{text}\n" for name, text in rows.items() if text)
@@ -35,6 +33,12 @@ def describe(folder: str | Path) -> str:
 
 def _part(found: Manifest) -> str:
     return f", part {found.settings.part[0]} of {found.settings.part[1]}" if found.settings.part else ""
+
+
+def _contents(shards: ShardSet) -> dict[str, str]:
+    """What the sidecars say."""
+    streams = ", ".join(f"{count} {name}" for name, count in _streams(shards))
+    return {"streams": streams, **dict(_stream_rows(shards)), "folds": _folds(shards)}
 
 
 def _streams(shards: ShardSet) -> Iterator[tuple[str, int]]:

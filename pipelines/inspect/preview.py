@@ -25,10 +25,12 @@ LABEL_LENGTH = 50
 def contact_sheet(shards: ShardSet, out: Path, samples: int = 12) -> None:
     """The first samples of a shard folder: frames over the whole length, spectrogram, class, key.
 
-    Raises ValueError if `samples` is not at least 1.
+    Raises ValueError if `samples` is not at least 1, or there is none.
     """
     if samples < 1:
         raise ValueError(f"samples: {samples} is not at least 1")
+    if not len(shards):
+        raise ValueError(f"{shards.folder}: holds no sample to draw")
     samples, manifest = min(samples, len(shards)), shards.manifest
     columns = min(samples, 2)
     rows = -(-samples // columns)

@@ -58,6 +58,12 @@ def mixed_shards(tmp_path_factory):
     return write(root, tmp_path_factory, dataset="ucf101", split="all")
 
 
+@pytest.fixture(scope="session")
+def empty_part(esc50, tmp_path_factory):
+    """The second of two parts of 6 items in groups of 1000."""
+    return write(esc50, tmp_path_factory, dataset="esc50", split="all", part=(2, 2))
+
+
 @pytest.fixture(params=["tiny_shards", "video_shards", "wav_shards", "flac_shards", "mixed_shards"])
 def any_shards(request):
     return request.getfixturevalue(request.param)

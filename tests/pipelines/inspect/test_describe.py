@@ -1,6 +1,7 @@
 import pytest
 
 from xkd.cli import main
+from xkd.pipelines.inspect.check import check_shards
 from xkd.pipelines.inspect.describe import describe
 
 
@@ -43,6 +44,12 @@ def test_completeness_counts_from_the_published_number_to_the_converted_one(wav_
 def test_each_fold_says_its_own_numbers(wav_shards, mixed_shards):
     assert rows(mixed_shards)["folds"] == "; ".join(f"{fold}: 1 train, 1 test" for fold in (1, 2, 3))
     assert rows(wav_shards)["folds"].startswith("1: 4 train, 1 test; 2: ")
+
+
+def test_a_part_without_a_sample_is_described_and_healthy(empty_part):
+    assert rows(empty_part)["samples"].startswith("0 in 0 shards")
+    assert rows(empty_part)["shard set"].endswith("part 2 of 2")
+    assert check_shards(empty_part, decode=True) == []
 
 
 def test_the_command_prints_the_description(tiny_shards, tmp_path, capsys):

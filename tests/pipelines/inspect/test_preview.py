@@ -31,6 +31,11 @@ def test_a_sheet_shows_what_dali_cannot_decode_and_what_has_one_stream_only(any_
         assert share_of((30, 200, 30), tmp_path / "sheet.png") > 0.02
 
 
+def test_a_set_without_a_sample_has_no_sheet(empty_part, tmp_path):
+    with pytest.raises(ValueError, match="holds no sample to draw"):
+        contact_sheet(ShardSet.open(empty_part), tmp_path / "sheet.png")
+
+
 def test_a_sheet_takes_no_more_samples_than_there_are(tiny_shards, tmp_path):
     shards = ShardSet.open(tiny_shards)
     for samples in (1, 3, 12, 1000):
