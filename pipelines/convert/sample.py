@@ -70,10 +70,8 @@ def convert(item: Item, profile: Profile, streams: str = "both") -> Converted | 
         return _failure(item, error, str(error))
     except (av.FFmpegError, OSError) as error:
         return _failure(item, error, f"it cannot be read: {error.strerror}")
-    except ValueError as error:  # of PyAV, for streams of a kind that it does not handle
-        return _failure(item, error, f"it cannot be converted: {error}")
-    except MemoryError as error:
-        return _failure(item, error, "it needs more memory than there is")
+    except Exception as error:  # noqa: BLE001 (PyAV raises errors of many kinds on streams that it did not expect)
+        return _failure(item, error, f"it cannot be converted: {error or 'no reason given'}")
 
 
 def convert_all(items: Iterable[Item], profile: Profile, streams: str, workers: int) -> Iterator[Converted | Failure]:

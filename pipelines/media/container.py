@@ -24,10 +24,10 @@ MAX_SECONDS = 1200
 # A stream that ends this much sooner than its container says, and by a twentieth of its length, has lost its end.
 MISSING_SECONDS = 0.5
 
-# The containers that say it; the others leave FFmpeg to estimate.
-LENGTH_GIVEN = {"mov", "matroska", "avi"}
+# The containers in which a moment is found exactly; the others are read from the start.
+SEARCHABLE = {"mov", "matroska", "mpegts"}
 
-# Decoders need a run-up, and a container without an index is searched but roughly.
+# Decoders need a run-up, and a container without an index is searched roughly.
 RUN_UP_SECONDS = 2
 
 # What is cut out of a longer file often begins and ends at a key frame, and so is a little longer than asked for.
@@ -115,53 +115,80 @@ def stretch_of(container: av.container.InputContainer, time_range: tuple[float, 
             raise MediaError(f"its time range is {float(end - begin):g} s long, but a clip may last {MAX_SECONDS} s")
         origin = Fraction(container.start_time or 0, av.time_base)
         return Stretch(origin + begin, origin + end)
-    if claimed is not None and claimed > MAX_SECONDS and _gives_length(container):
+    if claimed is not None and claimed > MAX_SECONDS and _format(container) in CLAIMS:
         raise MediaError(f"it claims to last {float(claimed):.0f} s, but a clip may last {MAX_SECONDS} s")
     return Stretch()
 
 
 def decode_from(container: av.container.InputContainer, stream, begin: Fraction | None) -> Iterator[av.frame.Frame]:
     """The stream's frames, from the start of the file or else from some frame before `begin` on."""
-    if begin is None:
+    if stream.type == "video" and _format(container) == "avi":
+        return _in_avi_order(_decode(container, stream), stream.start_time or 0)
+    origin = Fraction(container.start_time or 0, av.time_base)
+    if begin is None or begin - RUN_UP_SECONDS <= origin or _format(container) not in SEARCHABLE:
         return _decode(container, stream)
-    origin = container.start_time or 0
     with suppress(av.FFmpegError, MediaError):  # of a container that cannot be searched, or led amid a group of pictures
-        container.seek(max(origin, int((begin - RUN_UP_SECONDS) * av.time_base)))
+        container.seek(int((begin - RUN_UP_SECONDS) * av.time_base))
         frames = _decode(container, stream)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts * first.time_base <= begin:
             return chain([first], frames)
     with suppress(av.FFmpegError):
-        container.seek(origin)
+        container.seek(int((origin - RUN_UP_SECONDS) * av.time_base))  # the very start
     return _decode(container, stream)
 
 
 def check_end(container: av.container.InputContainer, stream, reached: Fraction) -> None:
     """MediaError if a stream that ended at `reached` has lost more than a little of its end."""
-    begin, end = _claimed_span(stream) if _gives_length(container) else (None, None)
+    begin, end = CLAIMS.get(_format(container), lambda _: (None, None))(stream)
     if end is not None and end - reached > max(MISSING_SECONDS, (end - begin) / 20):
         raise MediaError(f"it ends after {float(reached - begin):.2f} s of {float(end - begin):.2f} s: it is not whole")
 
 
 def _decode(container: av.container.InputContainer, stream) -> Iterator[av.frame.Frame]:
     for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise MediaError(f"its {stream.type}{_at(packet)} is damaged")
         try:
             yield from packet.decode()
         except av.FFmpegError as error:
-            time = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
-            raise MediaError(f"its {stream.type}{time} cannot be decoded: {error.strerror}") from error
+            raise MediaError(f"its {stream.type}{_at(packet)} cannot be decoded: {error.strerror}") from error
 
 
-def _gives_length(container: av.container.InputContainer) -> bool:
-    return container.format.name.split(",")[0] in LENGTH_GIVEN
+def _in_avi_order(frames: Iterator[av.VideoFrame], start: int) -> Iterator[av.VideoFrame]:
+    """AVI does not store when a frame is shown, and what FFmpeg makes of that goes to and fro; frames come out at a steady pace."""
+    first = None
+    for frame in frames:
+        first = frame.dts if first is None else first
+        frame.pts = None if frame.dts is None or first is None else start + frame.dts - first
+        yield frame
 
 
-def _claimed_span(stream) -> tuple[Fraction, Fraction] | tuple[None, None]:
-    begin = Fraction(stream.start_time or 0) * stream.time_base
-    if stream.duration:
-        return begin, begin + stream.duration * stream.time_base
-    hours_minutes_seconds = stream.metadata.get("DURATION", "").split(":")  # of Matroska
+def _at(packet: av.Packet) -> str:
+    return "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
+
+
+def _format(container: av.container.InputContainer) -> str:
+    return container.format.name.split(",")[0]
+
+
+def _begin(stream) -> Fraction:
+    return Fraction(stream.start_time or 0) * stream.time_base
+
+
+def _claimed_by_table(stream) -> tuple[Fraction, Fraction]:
+    """(begin, end) of a stream as its index and its frame count say (of an AVI without index, FFmpeg corrects the first)."""
+    by_frames = stream.frames / stream.average_rate if stream.type == "video" and stream.average_rate else Fraction(0)
+    return _begin(stream), _begin(stream) + max((stream.duration or 0) * stream.time_base, by_frames)
+
+
+def _claimed_by_tag(stream) -> tuple[Fraction, Fraction] | tuple[None, None]:
+    """(begin, end) of a Matroska stream by a tag that most writers leave; its duration may be that of another stream."""
     with suppress(ValueError):
-        hours, minutes, seconds = map(Fraction, hours_minutes_seconds)
-        return begin, 3600 * hours + 60 * minutes + seconds
+        hours, minutes, seconds = map(Fraction, stream.metadata.get("DURATION", "").split(":"))
+        return _begin(stream), 3600 * hours + 60 * minutes + seconds
     return None, None
+
+
+# The containers whose streams say how long they last; of the others FFmpeg only estimates it.
+CLAIMS = {"mov": _claimed_by_table, "avi": _claimed_by_table, "matroska": _claimed_by_tag}

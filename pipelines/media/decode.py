@@ -164,7 +164,11 @@ def resampled(timed: Iterator[tuple[Fraction, av.AudioFrame]], sample_rate: int)
 
 
 def _samples(resampler: av.AudioResampler, frame: av.AudioFrame | None, begin: Fraction | None):
-    for out in resampler.resample(frame):
+    try:
+        resampled_frames = resampler.resample(frame)
+    except av.ArgumentError:  # where it is not known which channel is where
+        raise MediaError(f"its sound of {frame.layout.nb_channels} channels cannot be mixed to one") from None
+    for out in resampled_frames:
         yield begin, out.to_ndarray()[0]
         begin = None
 
