@@ -8,7 +8,7 @@ those of real clips.
 import argparse
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -111,11 +111,16 @@ def write(folder: Path, *, clips: int = 8, sizes: Sequence[int] = tuple(SIZES), 
 def frames(clip: int, height: int, width: int) -> np.ndarray:
     """The frames of a clip [NUM_FRAMES, height, width, 3], uint8, a pure function of its arguments."""
     rng = np.random.Generator(np.random.Philox(key=clip))
-    photo = _photographs()[clip % 2]
-    begin, end = rng.uniform(0, 1, (2, 3))
-    clean = [_window(photo, begin + (end - begin) * time, height, width) for time in np.linspace(0, 1, NUM_FRAMES)]
+    clean = list(moving_window(clip, rng, NUM_FRAMES, height, width))
     grain = rng.normal(0, GRAIN, (NUM_FRAMES, height, width, 3))
     return np.clip(np.rint(np.stack(clean) + grain), 0, 255).astype(np.uint8)
+
+
+def moving_window(clip: int, rng: np.random.Generator, num_frames: int, height: int, width: int) -> Iterator[np.ndarray]:
+    """A window's way over one of the photographs, from one random place to another: frames [height, width, 3], float32."""
+    photo = _photographs()[clip % 2]
+    begin, end = rng.uniform(0, 1, (2, 3))
+    return (_window(photo, begin + (end - begin) * time, height, width) for time in np.linspace(0, 1, num_frames))
 
 
 def encode(pictures: np.ndarray, codec: str) -> tuple[bytes, list[bytes]]:

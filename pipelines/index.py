@@ -15,7 +15,7 @@ OPEN_SIDECARS = 256
 
 @dataclass(frozen=True)
 class Sample:
-    """Where a sample's bytes are and what they decode to; `id` is its place in the set, `shard` the tar."""
+    """Where a sample's bytes are and what they decode to; `id` is its place in the set, `shard` the tar, `roles` those in folds."""
 
     id: int
     shard: Path
@@ -23,6 +23,7 @@ class Sample:
     labels: tuple[int, ...]
     video: VideoEntry
     audio: AudioEntry
+    roles: tuple[str, ...] = ()
 
 
 class ShardSet:
@@ -58,7 +59,7 @@ class ShardSet:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         entry = unpack(self._columns(shard), index - self._starts[shard])
         tar = self.folder / f"{self.manifest.shards[shard].name}.tar"
-        return Sample(index, tar, entry.key, entry.labels, entry.video, entry.audio)
+        return Sample(index, tar, entry.key, entry.labels, entry.video, entry.audio, entry.roles)
 
     def column(self, name: str) -> np.ndarray:
         """A sidecar column of all samples (a copy), such as `video_frames` or `audio_samples`."""

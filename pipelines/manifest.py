@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+CONVERSION = 1  # raised when the converters make other bytes of the same source and settings
 
 
 class _Record(BaseModel):
@@ -29,9 +30,13 @@ class VideoForm(_Record):
 class AudioForm(_Record):
     """The form all sounds of a shard set have."""
 
-    codec: str
+    codec: Literal["pcm16", "flac"]
     sample_rate: int
     channels: int = 1
+
+    @property
+    def extension(self) -> str:
+        return {"pcm16": "wav", "flac": "flac"}[self.codec]
 
 
 class Profile(_Record):
@@ -47,39 +52,85 @@ class Settings(_Record):
 
     dataset: str
     split: str
+    streams: str  # which streams a sample has: "both", "video", "audio" or "video, sound optional"
     profile: Profile
     limit: int | None
+    shuffle: int | None  # seed of the order; None is the order of the names' hashes
     shard_samples: int
+    shard_bytes: int
+    part: tuple[int, int] | None  # (i, n): the i-th of n parts of a shard set, from 1 on; None is the whole
     source_identity: str
 
 
-class ShardRecord(_Record):
-    """One shard: its three files are NAME.tar, NAME.idx and NAME.safetensors."""
+class Source(_Record):
+    """What was converted, as it was listed: the name of its folder, how many items were taken of it, and their bytes."""
 
     name: str
+    num_items: int
+    num_bytes: int
+
+
+class Completeness(_Record):
+    """From what the authors of a dataset published to what is here; a `limit` makes converted + failed less than present.
+
+    Of a part, `converted` and `failed` count its own samples, the others those of the whole.
+    """
+
+    official: int | None  # published count of the split; None where there is none
+    official_classes: int | None
+    listed: int | None  # in the lists that lie with the source; None where there are none
+    present: int  # listed (or, without lists, any), and there
+    unlisted: int  # there, but in no list
+    converted: int
+    failed: int
+
+
+class ShardRecord(_Record):
+    """One shard: its files are NAME.tar, NAME.idx, NAME.safetensors and NAME.stats.json."""
+
+    name: str
+    begin: int  # place of its first item in the order of the whole
     num_samples: int
     video_frames: int
     audio_samples: int
+    class_samples: tuple[int, ...]
+    identity: str
     tar_bytes: int
     tar_sha256: str
+    index_sha256: str
     sidecar_bytes: int
     sidecar_sha256: str
 
 
 class Manifest(_Record):
-    """The root record of a shard folder, written last: a folder without one is not finished."""
+    """The root record of a shard folder, written last: a folder without one is not finished.
+
+    `identity` follows from the keys and CRCs of the samples alone: it does not depend on their order and their shards.
+    """
 
     format: Literal[1]
     name: str
+    identity: str
     settings: Settings
+    source: Source
+    completeness: Completeness
     classes: tuple[str, ...]
+    class_samples: tuple[int, ...]  # in the order of `classes`; a sample of several classes counts in each
+    num_folds: int
     num_samples: int
-    num_failures: int
     num_bytes: int
     video_seconds: float
     audio_seconds: float
     versions: dict[str, str]
     shards: tuple[ShardRecord, ...]
+
+    @property
+    def num_failures(self) -> int:
+        return self.completeness.failed
+
+    @property
+    def streams(self) -> str:
+        return self.settings.streams
 
     @property
     def split(self) -> str:

@@ -28,9 +28,10 @@ class Example:
 
 
 class Source:
-    """Makes examples of a shard set; ValueError if the set's frame or sample rate does not fit the configuration."""
+    """Makes examples of a shard set; ValueError if its streams, frame rate, sample rate or audio codec do not fit."""
 
     def __init__(self, shards: ShardSet, config: DataConfig, preset: Preset, seed: int):
+        _check_streams(shards)
         self._shards = shards
         self._config = config
         self._preset = preset
@@ -94,8 +95,22 @@ def frame_stride(shards: ShardSet, config: DataConfig) -> int:
     return stride
 
 
+def _check_streams(shards: ShardSet) -> None:
+    """ValueError unless clips can be read with their sound."""
+    manifest = shards.manifest
+    for stream, seconds in (("video", manifest.video_seconds), ("sound", manifest.audio_seconds)):
+        if not seconds:
+            raise ValueError(f"{shards.folder}: holds no {stream}; loading needs clips with both streams")
+    if manifest.audio.codec != "pcm16":
+        raise ValueError(
+            f"{shards.folder}: its sound is stored as {manifest.audio.codec}, of which no part can be read alone; convert the data"
+            " set again with --audio pcm16"
+        )
+
+
 def long_enough(shards: ShardSet, min_seconds: float) -> np.ndarray:
-    """Ids of the samples both of whose streams last at least `min_seconds`, int64 [n]."""
+    """Ids of the samples that have both streams, each of at least `min_seconds`, int64 [n]."""
     video_seconds = shards.column("video_frames") / shards.manifest.video.fps
     audio_seconds = shards.column("audio_samples") / shards.manifest.audio.sample_rate
-    return np.flatnonzero(np.minimum(video_seconds, audio_seconds) >= min_seconds)
+    shorter = np.minimum(video_seconds, audio_seconds)
+    return np.flatnonzero((shorter > 0) & (shorter >= min_seconds))

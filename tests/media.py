@@ -55,28 +55,52 @@ def write_clip(
     video_start=0.0,
     audio_start=0.0,
     frame_times=None,
+    gop=None,
+    video_options=None,
+    pixel_aspect=None,
+    rotation=0,
+    flipped=False,
+    interlaced=False,
+    layout=None,
+    other_sounds=(),
+    default_sound=0,
+    container_options=None,
 ):
     """Write a file; its container follows from the suffix.
 
     `picture` is drawn at each frame's time since the start of the pictures: `picture(time)` gives a colour, `picture(time, height,
     width)` an image; None leaves the stream out. `sound(times)` likewise. The starts delay a whole stream on the file's clock.
-    `frame_times` (seconds) in place of `fps` makes a variable frame rate.
+    `frame_times` (seconds) in place of `fps` makes a variable frame rate. `pixel_aspect` is a pixel's width / height, `rotation`
+    the degrees (counterclockwise) by which a player turns the pictures before, if `flipped`, it mirrors them. `interlaced` draws
+    every second line half a frame later. `other_sounds` become further audio tracks, of which `default_sound` is marked.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         streams = []
         if picture is not None:
             stream = container.add_stream(video_codec, rate=Fraction(fps).limit_denominator(1001))
             stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
             stream.codec_context.thread_count = 1
+            stream.options = {**({"x264-params": "tff=1"} if interlaced else {}), **(video_options or {})}
+            if gop is not None:
+                stream.codec_context.gop_size = gop
+            if pixel_aspect is not None:
+                stream.codec_context.sample_aspect_ratio = pixel_aspect
+            if rotation or flipped:
+                stream.set_display_rotation(rotation, hflip=flipped)
             if frame_times is not None:
                 stream.codec_context.time_base = Fraction(1, 48000)
             times = np.arange(round(seconds * fps)) / fps if frame_times is None else frame_times
-            streams.append((stream, _pictures(picture, times, video_start, height, width)))
-        if sound is not None:
-            stream = container.add_stream(audio_codec, rate=sample_rate, layout="mono" if channels == 1 else "stereo")
-            streams.append((stream, _sounds(sound, seconds, audio_start, sample_rate, channels)))
+            drawn = _interlaced(picture, 0.5 / fps) if interlaced else picture
+            streams.append((stream, _pictures(drawn, times, video_start, height, width)))
+        layout = layout or ("mono" if channels == 1 else "stereo")
+        tracks = [] if sound is None else [sound, *other_sounds]
+        for number, track in enumerate(tracks):
+            stream = container.add_stream(audio_codec, rate=sample_rate, layout=layout)
+            if len(tracks) > 1:
+                stream.disposition = av.stream.Disposition.default if number == default_sound else av.stream.Disposition(0)
+            streams.append((stream, _sounds(track, seconds, audio_start, sample_rate, layout)))
         for stream, frames in streams:
             for frame in frames:
                 container.mux(stream.encode(frame))
@@ -86,17 +110,45 @@ def write_clip(
 
 def _pictures(picture, times, start, height, width):
     for time in times:
-        image = picture(time, height, width) if picture.__code__.co_argcount == 3 else picture(time)
-        frame = av.VideoFrame.from_ndarray(np.broadcast_to(image, (height, width, 3)).astype(np.uint8), format="rgb24")
+        image = np.broadcast_to(_draw(picture, time, height, width), (height, width, 3)).astype(np.uint8)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = round((time + start) * 48000), Fraction(1, 48000)
         yield frame
 
 
-def _sounds(sound, seconds, start, sample_rate, channels):
+def _draw(picture, time, height, width):
+    return picture(time, height, width) if picture.__code__.co_argcount == 3 else picture(time)
+
+
+def _interlaced(picture, lag):
+    """The picture with the lines 0, 2, ... from a little later (x264 takes the other field for the first)."""
+
+    def draw(time, height, width):
+        image = np.array(np.broadcast_to(_draw(picture, time, height, width), (height, width, 3)))
+        image[::2] = np.broadcast_to(_draw(picture, time + lag, height, width), (height, width, 3))[::2]
+        return image
+
+    return draw
+
+
+def _sounds(sound, seconds, start, sample_rate, layout):
+    """The sound in every channel, or, where it has two dimensions [channels, samples], its own in each."""
     samples = np.clip(sound(np.arange(round(seconds * sample_rate)) / sample_rate), -1, 1)
-    pcm = np.repeat((samples * 32767).astype(np.int16), channels)
-    for begin in range(0, len(samples), 1024):
-        part = pcm[begin * channels : (begin + 1024) * channels]
-        frame = av.AudioFrame.from_ndarray(part[None], format="s16", layout="mono" if channels == 1 else "stereo")
+    channels = av.AudioLayout(layout).nb_channels
+    pcm = np.broadcast_to((samples * 32767).astype(np.int16), (channels, samples.shape[-1]))
+    for begin in range(0, pcm.shape[1], 1024):
+        part = np.ascontiguousarray(pcm[:, begin : begin + 1024].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(part, format="s16", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = sample_rate, round(start * sample_rate) + begin, Fraction(1, sample_rate)
         yield frame
+
+
+def without_packets(path, target, kind, begin, end):
+    """Copy a file but for the packets of one stream, "video" or "audio", between two times."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size and not (packet.stream.type == kind and begin <= packet.pts * packet.time_base < end):
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    return target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xkd.cli import BENCHMARKS, COMMANDS, main, parser
+from xkd.cli import BENCHMARKS, COMMANDS, DATASETS, main, parser
 from xkd.config import load
 from xkd.jobs import schemas
 
@@ -22,6 +22,12 @@ def test_every_command_explains_itself(command, capsys):
         main([*command.name.split(), "--help"])
     assert ended.value.code == 0
     assert command.summary in capsys.readouterr().out
+
+
+def test_the_help_names_every_dataset():
+    from xkd.pipelines.convert import sources
+
+    assert tuple(sources.DATASETS) == DATASETS
 
 
 def test_the_help_of_the_whole_lists_every_command(capsys):
@@ -41,8 +47,12 @@ def test_a_benchmark_reads_its_own_options(name, capsys):
     assert f"usage: xkd bench {name}" in capsys.readouterr().out
 
 
+WRITE = ["shards", "write", "media", "--dataset", "folder", "--split", "train", "--out", "shards"]
+WRITE_WRONGLY = [[*WRITE, "--part", "2"], [*WRITE, "--part", "a/b"], [*WRITE, "--max-failures", "few"]]
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["trian"], ["shards"], ["env", "--fast"], ["train"], ["avdigits", "out", "--train", "x"]]
+    "arguments", [*WRITE_WRONGLY, [], ["trian"], ["shards"], ["env", "--fast"], ["train"], ["avdigits", "out", "--train", "x"]]
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -58,6 +68,11 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         (["config", "show", "pretrain/none.yaml"], "pretrain/none.yaml: no such configuration file"),
         (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval"),
         (["shards", "write", "none", "--dataset", "folder", "--split", "train", "--out", "shards"], "none: no such folder"),
+        (
+            ["shards", "write", ".", "--dataset", "folder", "--split", "train", "--out", "shards", "--part", "3/2"],
+            "part: 3/2 is not one of 1/2 to 2/2",
+        ),
+        (["shards", "merge", "part", "--out", "shards"], "part: no such shard folder"),
         (["avdigits", "out", "--train", "-1", "--test", "1"], "train=-1 must be at least 0"),
     ],
 )
@@ -68,6 +83,28 @@ def test_what_a_user_got_wrong_is_told_in_a_sentence_and_exits_with_2(arguments,
     assert says in told.err
     assert "Traceback" not in told.err
     assert told.out == ""
+
+
+def test_shards_are_planned_written_in_parts_and_merged(media_folder, tmp_path, capsys):
+    write = ["shards", "write", str(media_folder), "--dataset", "folder", "--split", "train", "--workers", "1", "--limit", "4"]
+    assert main([*write, "--out", str(tmp_path / "1"), "--dry-run"]) == 0
+    assert "would convert 4 items of 2 classes" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    for part in ("1", "2"):
+        assert main([*write, "--shard-samples", "2", "--out", str(tmp_path / part), "--part", f"{part}/2"]) == 0
+        assert f"part {part} of 2, 2 samples" in capsys.readouterr().out
+    assert main(["shards", "merge", str(tmp_path / "2"), str(tmp_path / "1"), "--out", str(tmp_path / "all")]) == 0
+    assert "4 samples of 2 classes in 2 shards" in capsys.readouterr().out
+
+
+def test_a_conversion_that_goes_wrong_exits_with_1(tmp_path, capsys):
+    (tmp_path / "media" / "a").mkdir(parents=True)
+    (tmp_path / "media" / "a" / "bad.mp4").write_bytes(b"bad")
+    write = ["shards", "write", str(tmp_path / "media"), "--dataset", "folder", "--split", "train", "--out", str(tmp_path / "out")]
+    assert main([*write, "--max-failures", "0"]) == 1
+    told = capsys.readouterr()
+    assert "1 files failed, more than the 0 that --max-failures allows" in told.err
+    assert "Traceback" not in told.err
 
 
 def test_training_takes_the_argument_that_the_deepspeed_launcher_adds():

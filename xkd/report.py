@@ -14,6 +14,7 @@ from xkd.eval.diagnose import diagnose
 from xkd.eval.run import identity, open_splits
 from xkd.eval.tables import accuracies, differences, markdown
 from xkd.pipelines.index import ShardSet
+from xkd.pipelines.inspect.preview import contact_sheet
 from xkd.pipelines.loader import Loader
 
 MODALITIES = ("video", "audio")
@@ -58,7 +59,7 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     )
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     checks = [*_training_checks(metrics), *_net_checks(diagnosis), _gain_check(correct)]
-    visualize.contact_sheet(shards["test"], out / "contact-sheet.png")
+    contact_sheet(shards["test"], out / "contact-sheet.png")
     visualize.loss_curves(metrics, out / "loss-curves.png")
     visualize.accuracy_chart(accuracies(correct), out / "accuracy.png")
     summary = _summary(run_dir, shards, backbone, correct, checks, metrics[-1])

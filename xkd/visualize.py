@@ -1,4 +1,4 @@
-"""Pictures of shards, training, masked reconstruction and results, drawn without a display."""
+"""Pictures of training, masked reconstruction and results, drawn without a display."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +17,10 @@ from xkd.model.tokenizers import volume
 from xkd.model.xkd import XKD, Modality
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
+from xkd.pipelines.inspect.preview import STRIP_FRAMES, save, strip
 from xkd.pipelines.loader import Batch, Loader
 
-DPI = 100
 MASK_GRAY = 0.5
-STRIP_FRAMES = 8  # of a clip, at most, side by side
-GAP_PIXELS = 2
 PANELS = {  # title of a panel of training curves: metrics drawn in it
     "loss": ("loss",),
     "masked reconstruction": ("recon_video", "recon_audio"),
@@ -33,30 +31,6 @@ PANELS = {  # title of a panel of training curves: metrics drawn in it
     "learning rate": ("lr",),
     "clips per second": ("clips_per_second",),
 }
-
-
-def contact_sheet(shards: ShardSet, out: Path, samples: int = 12) -> None:
-    """The first samples of a shard folder, at stored size and frame rate: frames, log-mel spectrogram, class, key."""
-    samples = min(samples, len(shards))
-    data = _as_stored(shards, samples)
-    batch = _first_batch(shards, data, samples)
-    figure = Figure(figsize=(15, 0.4 + 0.93 * -(-samples // 2)), layout="constrained")
-    axes = figure.subplots(-(-samples // 2), 4, squeeze=False, width_ratios=[STRIP_FRAMES, 2.5] * 2)
-    for index, (left, right) in enumerate(axes.reshape(-1, 2)):
-        left.set_axis_off()
-        right.set_axis_off()
-        if index < samples:
-            names = ", ".join(shards.classes[label] for label in shards.sample(index).labels)
-            left.imshow(_strip(_frames(batch.video_global[index], data)))
-            left.set_title(f"class {names}   {batch.keys[index]}", fontsize=8, loc="left", pad=2)
-            _show_spectrogram(right, batch.audio_global[index])
-    manifest = shards.manifest
-    figure.suptitle(
-        f"{manifest.name}/{manifest.split}: the first {samples} of {len(shards)} samples."
-        f" {data.clip_seconds:g} s from the middle of each; log-mel spectrogram, low frequencies at the bottom",
-        fontsize=10,
-    )
-    _save(figure, out)
 
 
 def loss_curves(metrics: Sequence[Mapping[str, float]], out: Path) -> None:
@@ -79,7 +53,7 @@ def loss_curves(metrics: Sequence[Mapping[str, float]], out: Path) -> None:
             axis.legend(fontsize=8)
     for axis in list(axes)[len(panels) :]:
         axis.set_axis_off()
-    _save(figure, out)
+    save(figure, out)
 
 
 def accuracy_chart(rows: Mapping[str, Mapping[str, Estimate]], out: Path) -> None:
@@ -98,7 +72,7 @@ def accuracy_chart(rows: Mapping[str, Mapping[str, Estimate]], out: Path) -> Non
         axis.set_xlabel("accuracy [%], 95 % interval", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()
-    _save(figure, out)
+    save(figure, out)
 
 
 def reconstructions(net: XKD, shards: ShardSet, data: DataConfig, out: Path, samples: int = 4) -> None:
@@ -109,13 +83,13 @@ def reconstructions(net: XKD, shards: ShardSet, data: DataConfig, out: Path, sam
     for index, block in enumerate(figure.subfigures(len(batch.keys), 1, squeeze=False)[:, 0]):
         axes = block.subplots(len(video), 2, width_ratios=[STRIP_FRAMES, 2.2])
         for (left, right), (name, clips), spectrograms in zip(axes, video.items(), audio.values(), strict=True):
-            left.imshow(_strip(_frames(clips[index], data)))
+            left.imshow(strip(_frames(clips[index], data)))
             left.text(-0.01, 0.5, name, transform=left.transAxes, ha="right", va="center", fontsize=9)
             left.set_axis_off()
             _show_spectrogram(right, spectrograms[index], like=audio["original"][index])
         block.suptitle(f"class {shards.classes[batch.labels[index]]}   {batch.keys[index]}", fontsize=8)
     figure.suptitle(reconstruction_title(net), fontsize=10)
-    _save(figure, out)
+    save(figure, out)
 
 
 @torch.inference_mode()
@@ -152,29 +126,10 @@ def _first_batch(shards: ShardSet, data: DataConfig, samples: int) -> Batch:
         return next(iter(loader.epoch(0)))
 
 
-def _as_stored(shards: ShardSet, samples: int) -> DataConfig:
-    """Views at the stored size and frame rate, as long as the shortest of the first samples."""
-    video = shards.manifest.video
-    num_frames = min(shards.sample(index).video.frames for index in range(samples))
-    return DataConfig(
-        train=shards.folder,
-        clip_seconds=num_frames / video.fps,
-        video={"fps": video.fps, "global_view": {"size": video.short_side}, "local_view": {"count": 0}},
-        audio={"sample_rate": shards.manifest.audio.sample_rate, "local_view": {"count": 0}},
-    )
-
-
 def _frames(clip: Tensor, data: DataConfig) -> np.ndarray:
     """Frames [T, H, W, 3] in 0..1 of a normalised clip [3, T, H, W]; NaN becomes grey."""
     mean, std = (torch.tensor(values)[:, None, None, None] for values in (data.video.mean, data.video.std))
     return (clip * std + mean).clamp(0, 1).nan_to_num(MASK_GRAY).permute(1, 2, 3, 0).numpy()
-
-
-def _strip(frames: np.ndarray) -> np.ndarray:
-    """Up to STRIP_FRAMES frames, evenly spaced in time, side by side."""
-    chosen = frames[np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)]
-    framed = np.pad(chosen, ((0, 0), (0, 0), (0, GAP_PIXELS), (0, 0)), constant_values=1.0)
-    return np.concatenate(list(framed), axis=1)
 
 
 def _show_spectrogram(axis, clip: Tensor, like: Tensor | None = None) -> None:
@@ -190,8 +145,3 @@ def _bar(axis, place: int, value: Estimate, colour: str) -> None:
     mean, low, high = 100 * value.mean, 100 * value.low, 100 * value.high
     axis.barh(place, mean, xerr=[[mean - low], [high - mean]], color=colour, height=0.7, capsize=3, error_kw={"linewidth": 1})
     axis.text(high + 1.5, place, f"{mean:.1f}", va="center", fontsize=8)
-
-
-def _save(figure: Figure, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=DPI)

@@ -1,25 +1,50 @@
 """Converts one item to a sample in the clean form, and checks it by decoding it again."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
 
 from xkd.pipelines.convert.sources.item import Item
-from xkd.pipelines.manifest import Profile
-from xkd.pipelines.media.decode import MediaError, open_pictures, read_sound
-from xkd.pipelines.media.encode import decode_wav, decoded_shape, encode_video, encode_wav
+from xkd.pipelines.convert.workers import map_in_order
+from xkd.pipelines.manifest import AudioForm, Profile, VideoForm
+from xkd.pipelines.media.container import MediaError, MissingStream
+from xkd.pipelines.media.decode import open_pictures, read_sound
+from xkd.pipelines.media.encode import AUDIO_CODECS, decoded_shape, encode_video
+
+# The shortest clips of the known datasets last 0.3 s; a shorter sound is a broken file.
+MIN_SOUND_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Which streams a dataset's samples have."""
+
+    video: bool
+    audio: bool
+    audio_may_miss: bool = False
+
+
+STREAMS = {
+    "both": Streams(video=True, audio=True),
+    "video": Streams(video=True, audio=False),
+    "audio": Streams(video=False, audio=True),
+    "video, sound optional": Streams(video=True, audio=True, audio_may_miss=True),
+}
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A sample's three members, and what they decode to."""
+    """A sample's members, and what they decode to: an absent stream is None, and its numbers are 0."""
 
     key: str
     labels: tuple[str, ...]
-    video: bytes
-    audio: bytes
+    video: bytes | None
+    audio: bytes | None
     info: bytes
     frames: int
     height: int
@@ -37,47 +62,81 @@ class Failure:
     error: str
 
 
-def convert(item: Item, profile: Profile) -> Converted | Failure:
-    """Convert an item; a bad file is a Failure, not an exception."""
+def convert(item: Item, profile: Profile, streams: str = "both") -> Converted | Failure:
+    """Convert an item to the streams of STREAMS[streams]; a bad file is a Failure, not an exception."""
     try:
-        return _convert(item, profile)
+        return _convert(item, profile, STREAMS[streams])
     except MediaError as error:
         return _failure(item, error, str(error))
     except (av.FFmpegError, OSError) as error:
         return _failure(item, error, f"it cannot be read: {error.strerror}")
-    except ValueError as error:  # of PyAV, for streams of a kind that it does not handle
-        return _failure(item, error, f"it cannot be converted: {error}")
+    except Exception as error:  # noqa: BLE001 (PyAV raises errors of many kinds on streams that it did not expect)
+        return _failure(item, error, f"it cannot be converted: {error or 'no reason given'}")
+
+
+def convert_all(items: Iterable[Item], profile: Profile, streams: str, workers: int) -> Iterator[Converted | Failure]:
+    """Convert items in worker processes, in their order; one that kills its worker or never ends is a Failure too."""
+    return map_in_order(partial(convert, profile=profile, streams=streams), items, workers, lost=lost)
+
+
+def lost(item: Item, reason: str) -> Failure:
+    """The failure of an item that took its worker with it."""
+    return Failure(item.name, reason, "LostWorker")
 
 
 def _failure(item: Item, error: Exception, reason: str) -> Failure:
-    return Failure(item.name, reason, type(error).__name__)
+    return Failure(item.name, " ".join(reason.split()), type(error).__name__)
 
 
-def _convert(item: Item, profile: Profile) -> Converted:
-    form = profile.video
-    with open_pictures(item.path, fps=form.fps, short_side=form.short_side, multiple=form.multiple) as pictures:
-        height, width, start = pictures.height, pictures.width, pictures.start_seconds
+def _convert(item: Item, profile: Profile, streams: Streams) -> Converted:
+    video, shape, picture_source, start = None, (0, 0, 0), None, None
+    if streams.video:
+        video, shape, picture_source, start = _convert_pictures(item, profile.video)
+    audio, sound, sound_source = None, np.zeros(0, np.int16), None
+    if streams.audio:
+        limit = shape[0] * profile.audio.sample_rate // profile.video.fps if streams.video else None
+        try:
+            audio, sound, sound_source = _convert_sound(item, profile.audio, start, limit)
+        except MissingStream:
+            if not streams.audio_may_miss:
+                raise
+    rate = profile.audio.sample_rate if audio is not None else 0
+    info = {"name": item.name, "labels": item.labels, "split": item.split}
+    if item.roles:
+        info["roles"] = item.roles
+    if item.time_range is not None:
+        info["time_range"] = item.time_range
+    (frames, height, width), fps = shape, profile.video.fps
+    if video is not None:
+        info["video"] = {"frames": frames, "height": height, "width": width, "fps": fps, "seconds": frames / fps}
+    if audio is not None:
+        info["audio"] = {"samples": len(sound), "sample_rate": rate, "seconds": len(sound) / rate}
+    info["source"] = {kind: found for kind, found in (("video", picture_source), ("audio", sound_source)) if found is not None}
+    return Converted(item.key, item.labels, video, audio, json.dumps(info).encode(), *shape, len(sound), rate)
+
+
+def _convert_pictures(item: Item, form: VideoForm) -> tuple[bytes, tuple[int, int, int], dict, Fraction]:
+    """The encoded video, its (frames, height, width), what it was made of, and when it starts on the file's clock."""
+    size = {"fps": form.fps, "short_side": form.short_side, "multiple": form.multiple}
+    with open_pictures(item.location, **size, time_range=item.time_range) as pictures:
+        height, width = pictures.height, pictures.width
         settings = {"codec": form.codec, "fps": form.fps, "gop": form.gop, "quality": form.quality}
         video, frames = encode_video(pictures.frames, **settings, height=height, width=width)
-    rate = profile.audio.sample_rate
-    sound, sound_source = read_sound(item.path, sample_rate=rate, start_seconds=start, max_samples=frames * rate // form.fps)
-    audio = encode_wav(sound, rate)
-    _verify(video, (frames, height, width), audio, sound, rate)
-    info = {
-        "name": item.name,
-        "labels": item.labels,
-        "split": item.split,
-        "video": {"frames": frames, "height": height, "width": width, "fps": form.fps, "seconds": frames / form.fps},
-        "audio": {"samples": len(sound), "sample_rate": rate, "seconds": len(sound) / rate},
-        "source": {"video": pictures.source, "audio": sound_source},
-    }
-    return Converted(item.key, item.labels, video, audio, json.dumps(info).encode(), frames, height, width, len(sound), rate)
-
-
-def _verify(video: bytes, shape: tuple[int, int, int], audio: bytes, sound: np.ndarray, rate: int) -> None:
     found = decoded_shape(video)
-    if found != shape:
-        raise MediaError(f"its encoded video decodes to (frames, height, width) {found} instead of {shape}")
-    samples, found_rate = decode_wav(audio)
-    if found_rate != rate or not np.array_equal(samples, sound):
+    if found != (frames, height, width):
+        raise MediaError(f"its encoded video decodes to (frames, height, width) {found} instead of {(frames, height, width)}")
+    return video, found, pictures.source, pictures.start_seconds
+
+
+def _convert_sound(item: Item, form: AudioForm, start: Fraction | None, max_samples: int | None) -> tuple[bytes, np.ndarray, dict]:
+    """The encoded sound, its samples, and what it was made of."""
+    where = {"start_seconds": start, "max_samples": max_samples, "time_range": item.time_range}
+    sound, source = read_sound(item.location, sample_rate=form.sample_rate, **where)
+    if len(sound) < MIN_SOUND_SECONDS * form.sample_rate:
+        raise MediaError(f"its sound lasts {len(sound) / form.sample_rate:.2f} s, less than {MIN_SOUND_SECONDS} s")
+    codec = AUDIO_CODECS[form.codec]
+    audio = codec.encode(sound, form.sample_rate)
+    samples, rate = codec.decode(audio)
+    if rate != form.sample_rate or not np.array_equal(samples, sound):
         raise MediaError("its encoded sound decodes to something else")
+    return audio, sound, source

@@ -1,46 +1,33 @@
 """Writes a split of a dataset as a shard folder."""
 
-import hashlib
-import json
 import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from math import ceil
 from pathlib import Path
 
 import av
 from tqdm import tqdm
 
-from xkd.pipelines.convert.output import FAILURES, find_complete, start_over, write_failures, write_manifest
-from xkd.pipelines.convert.profiles import PROFILES
-from xkd.pipelines.convert.sample import Failure, convert
-from xkd.pipelines.convert.shard import ShardWriter
-from xkd.pipelines.convert.sources import SOURCES
-from xkd.pipelines.convert.sources.item import Item
-from xkd.pipelines.convert.workers import map_in_order
-from xkd.pipelines.manifest import FORMAT, Manifest, Settings, ShardRecord
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What `write_shards` wrote, or found already written."""
-
-    folder: Path
-    manifest: Manifest
-    already_complete: bool
-
-    def __str__(self) -> str:
-        found = self.manifest
-        lines = [
-            f"{self.folder}: {'already complete, ' if self.already_complete else ''}{found.num_samples} samples of"
-            f" {len(found.classes)} classes in {len(found.shards)} shards, {found.num_bytes / 1e6:.1f} MB,"
-            f" {found.video_seconds / 3600:.2f} h of video, {found.audio_seconds / 3600:.2f} h of audio"
-        ]
-        if found.num_failures:
-            lines.append(f"{found.num_failures} files failed, see {self.folder / FAILURES}")
-        return "\n".join(lines)
+from xkd.pipelines.convert.journal import Header, ListedFailure, Stretch, append_to_journal
+from xkd.pipelines.convert.output import (
+    FAILURES,
+    StoppedRun,
+    find_complete,
+    open_unfinished,
+    read_failures,
+    write_failures,
+    write_manifest,
+    write_source,
+    writing_to,
+)
+from xkd.pipelines.convert.pack import Placed, listed, pack
+from xkd.pipelines.convert.plan import Plan, make_plan
+from xkd.pipelines.convert.sample import Failure, convert_all
+from xkd.pipelines.convert.summary import Summary, count_reasons, totals
+from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest
 
 
 def write_shards(
@@ -51,94 +38,122 @@ def write_shards(
     split: str,
     profile: str = "pretrain",
     workers: int | None = None,
-    limit: int | None = None,
-    shard_samples: int = 1000,
+    max_failures: float | None = None,
+    **choices,
 ) -> Summary:
     """Convert one split of `source` into the folder `out`, with one worker process per usable core by default.
 
-    The files written depend on the arguments and the source only, not on `workers`. Items are taken in the order of their names'
-    hashes, so that classes spread over the shards and `limit` takes a fair sample. Files that fail are listed in failures.jsonl.
-    What an unfinished run left in `out` is deleted. Raises ValueError for wrong arguments, if no file is healthy, or if `out` holds
-    anything else than that or the finished result of the same call.
+    The files written depend on the arguments and the source only: not on `workers`, and not on how often the run was ended and
+    started again, which keeps the shards that are finished. Each group of `shard_samples` items goes to a shard of its own, or to
+    more than one where its tar would have more than `shard_bytes`. `choices` are those of `make_plan`. Files that fail are listed
+    in failures.jsonl; more than `max_failures` of them (a number, or a share of the items such as 0.05) stop the run.
+
+    Raises ValueError for wrong arguments, if no file is healthy, or if `out` holds anything else than the unfinished or finished
+    result of the same call; StoppedRun, which is one, if `out` cannot be written or too much fails.
     """
     source, out = Path(source), Path(out)
-    _check_arguments(source, dataset=dataset, profile=profile, workers=workers, limit=limit, shard_samples=shard_samples)
-    listing = SOURCES[dataset](source, split)
-    items = sorted(listing.items, key=lambda item: item.digest)[:limit]
-    if not items:
-        raise ValueError(f"{source}: split {split!r} holds no files; expected class folders of media files")
-    settings = Settings(
-        dataset=dataset,
-        split=split,
-        profile=PROFILES[profile],
-        limit=limit,
-        shard_samples=shard_samples,
-        source_identity=_identity(listing.classes, items),
-    )
-    if complete := find_complete(out, settings):
-        return Summary(out, complete, already_complete=True)
-    start_over(out, settings)
-    shards, failures = _write_all(out, items, settings, listing.classes, workers or len(os.sched_getaffinity(0)))
-    write_failures(out, failures)
-    if not shards:
-        raise ValueError(f"{source}: not one of the {len(items)} files of split {split!r} could be converted; see {out / FAILURES}")
-    manifest = _manifest(source.resolve().name, settings, listing.classes, shards, failures)
-    write_manifest(out, manifest)
-    return Summary(out, manifest, already_complete=False)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers: {workers} is not at least 1")
+    plan = make_plan(source, dataset=dataset, split=split, profile=profile, **choices)
+    allowed = _allowed_failures(max_failures, len(plan.places))
+    if complete := find_complete(out, plan.settings):
+        return Summary(out, complete, already_complete=True, failures=read_failures(out))
+    with writing_to(out):
+        header = Header(plan.settings, versions())
+        done = open_unfinished(out, header)
+        write_source(out, plan.listing.missing, plan.listing.unlisted)
+        done += _write_rest(out, plan, done, workers or len(os.sched_getaffinity(0)), allowed)
+        failures = [failure for stretch in done for failure in stretch.failures]
+        write_failures(out, failures)
+        manifest = _manifest(plan, header, done, len(failures))
+        if not manifest.num_samples and not plan.settings.part:
+            reasons = "\n".join(count_reasons(failures))
+            raise ValueError(
+                f"{source}: not one of the {len(plan.items)} files of split {split!r} could be converted; see {out / FAILURES}, and"
+                f" delete {out} to try again\n{reasons}"
+            )
+        write_manifest(out, manifest)
+    return Summary(out, manifest, already_complete=False, failures=failures)
 
 
-def _check_arguments(source: Path, **arguments) -> None:
-    if not source.is_dir():
-        raise ValueError(f"{source}: no such folder; SOURCE is a folder of class folders of media files")
-    for name, table in (("dataset", SOURCES), ("profile", PROFILES)):
-        if arguments[name] not in table:
-            raise ValueError(f"{name}: {arguments[name]!r} is not one of {', '.join(table)}")
-    for name in ("workers", "limit", "shard_samples"):
-        if arguments[name] is not None and arguments[name] < 1:
-            raise ValueError(f"{name}: {arguments[name]} is not at least 1")
+def versions() -> dict[str, str]:
+    """What else decides the bytes of a shard set: the version of this code, and of the tools that encode."""
+    libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    return {"conversion": str(CONVERSION), "av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **libraries}
 
 
-def _identity(classes: tuple[str, ...], items: list[Item]) -> str:
-    """A checksum of what a source lists: its classes, and the names, sizes and labels of its files."""
-    lines = [classes, *([item.name, item.path.lstat().st_size, item.labels] for item in items)]
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+def _allowed_failures(limit: float | None, items: int) -> float:
+    if limit is None:
+        return float("inf")
+    if limit < 0 or (isinstance(limit, float) and limit >= 1):
+        raise ValueError(f"max_failures: {limit} is neither a whole number nor a share of the items between 0 and 1")
+    return limit if isinstance(limit, int) else int(limit * items)
 
 
-def _write_all(
-    out: Path, items: list[Item], settings: Settings, classes: tuple[str, ...], workers: int
-) -> tuple[list[ShardRecord], list[Failure]]:
-    """Convert the items, each `shard_samples` of which go to one shard, whether or not all of them succeed."""
-    shards, failures = [], []
+def _write_rest(out: Path, plan: Plan, done: Sequence[Stretch], workers: int, allowed: float) -> list[Stretch]:
+    """Convert and pack the items that come after what is done, noting each shard in the journal."""
+    places = plan.places
+    rest = [place for place in places if not done or place >= done[-1].end]
+    if not rest:
+        return []
+    items = [plan.items[place] for place in rest]
+    before = [failure for stretch in done for failure in stretch.failures]
+    number = sum(stretch.shard is not None for stretch in done)
+    stretches = []
     with (
-        closing(map_in_order(partial(convert, profile=settings.profile), items, workers)) as results,
-        tqdm(results, total=len(items), unit="clip", desc=f"shards {settings.split}", mininterval=1) as progress,
+        closing(convert_all(items, plan.settings.profile, plan.settings.streams, workers)) as results,
+        _progress(plan, total=len(places), initial=len(places) - len(rest)) as progress,
     ):
-        shown = iter(progress)
-        for number in range(ceil(len(items) / settings.shard_samples)):
-            with ShardWriter(out, f"{settings.split}-{number:06d}") as writer:
-                for result in islice(shown, settings.shard_samples):
-                    if isinstance(result, Failure):
-                        failures.append(result)
-                    else:
-                        writer.add(result, tuple(classes.index(label) for label in result.labels))
-                if len(writer):
-                    shards.append(writer.finish())
-    return shards, failures
+        watched = _watch(out, zip(rest, results, strict=True), before, allowed, progress)
+        sizes = Counter(place // plan.settings.shard_samples for place in rest).values()  # in order, as places are
+        for stretch in pack(out, plan, (islice(watched, size) for size in sizes), number):
+            append_to_journal(out, stretch)
+            stretches.append(stretch)
+    return stretches
 
 
-def _manifest(
-    name: str, settings: Settings, classes: tuple[str, ...], shards: list[ShardRecord], failures: list[Failure]
-) -> Manifest:
+def _progress(plan: Plan, total: int, initial: int) -> tqdm:
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=f"shards {plan.settings.split}",
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
+        unit=" clips",
+        mininterval=1 if sys.stderr.isatty() else 30,
+    )
+
+
+def _watch(
+    out: Path, results: Iterable[Placed], before: Sequence[ListedFailure], allowed: float, progress: tqdm
+) -> Iterator[Placed]:
+    """Pass the results on, show them, and stop the run where too many have failed."""
+    failures = list(before)
+    for place, result in results:
+        if isinstance(result, Failure):
+            failures.append(listed(place, result))
+            progress.set_postfix(failed=len(failures), refresh=False)
+        if len(failures) > allowed:
+            write_failures(out, failures)
+            reasons = "\n".join(count_reasons(failures))
+            raise StoppedRun(
+                f"{out}: stopped, for {len(failures)} files failed, more than the {allowed} that --max-failures allows. See"
+                f" {out / FAILURES}. The same command with more allowed goes on from here.\n{reasons}"
+            )
+        progress.update()
+        yield place, result
+
+
+def _manifest(plan: Plan, header: Header, stretches: Sequence[Stretch], failed: int) -> Manifest:
+    shards = [stretch.shard for stretch in stretches if stretch.shard]
+    sums = totals(shards, plan.settings.profile, len(plan.listing.classes))
     return Manifest(
         format=FORMAT,
-        name=name,
-        settings=settings,
-        classes=classes,
-        num_samples=sum(shard.num_samples for shard in shards),
-        num_failures=len(failures),
-        num_bytes=sum(shard.tar_bytes for shard in shards),
-        video_seconds=sum(shard.video_frames for shard in shards) / settings.profile.video.fps,
-        audio_seconds=sum(shard.audio_samples for shard in shards) / settings.profile.audio.sample_rate,
-        versions={"av": av.__version__, **{name: ".".join(map(str, version)) for name, version in av.library_versions.items()}},
-        shards=shards,
+        name=plan.source.name,
+        settings=plan.settings,
+        source=plan.source,
+        completeness=plan.completeness(sums["num_samples"], failed),
+        classes=plan.listing.classes,
+        num_folds=plan.listing.num_folds,
+        versions=header.versions,
+        **sums,
     )

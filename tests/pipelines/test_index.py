@@ -1,12 +1,15 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from xkd.pipelines.index import ShardSet
-from xkd.pipelines.sidecar import open_sidecar, pack, serialize, unpack
+from xkd.pipelines.sidecar import Entry, open_sidecar, pack, serialize, unpack
 
 
 def test_samples_come_in_stored_order_with_their_shard(tiny_shards):
@@ -61,3 +64,45 @@ def test_a_set_with_several_labels_a_sample_has_no_label_vector(tiny_shards, tmp
     assert shards.sample(10).labels == (0, 1)
     with pytest.raises(ValueError, match=f"sample {entries[2].key} has 2 labels; here each needs exactly one"):
         shards.labels()
+
+
+OPEN_AND_MEASURE = """
+import json, sys, time
+import numpy as np
+import psutil
+from xkd.pipelines.index import ShardSet
+
+before, begin = psutil.Process().memory_info().rss, time.perf_counter()
+shards = ShardSet.open(sys.argv[1])
+seconds, opened = time.perf_counter() - begin, psutil.Process().memory_info().rss
+for index in np.random.default_rng(0).integers(len(shards), size=1000):
+    sample = shards.sample(int(index))
+found = {"samples": len(shards), "seconds": seconds, "bytes": opened - before}
+print(json.dumps({**found, "bytes_read": psutil.Process().memory_info().rss - before}))
+"""
+
+
+@pytest.mark.long
+def test_two_million_samples_open_in_little_memory(tiny_shards, tmp_path, capsys):
+    """2,000 shards of 1,000 samples, with sidecars of their own and empty tars."""
+    first = ShardSet.open(tiny_shards).sample(0)
+    entry = Entry("k" * 30, (3,), first.video, replace(first.audio, crcs=tuple(range(10))), 1, ("train",) * 3)
+    sidecar = serialize(pack([entry] * 1000))
+    manifest = json.loads((tiny_shards / "manifest.json").read_text())
+    record = {**manifest["shards"][0], "num_samples": 1000, "tar_bytes": 0, "sidecar_bytes": len(sidecar)}
+    manifest |= {"shards": [{**record, "name": f"train-{number:06d}"} for number in range(2000)], "num_samples": 2_000_000}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for shard in manifest["shards"]:
+        (tmp_path / f"{shard['name']}.safetensors").write_bytes(sidecar)
+        (tmp_path / f"{shard['name']}.tar").touch()
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    run = subprocess.run([sys.executable, "-c", OPEN_AND_MEASURE, tmp_path], capture_output=True, env=environment, check=True)
+    found = json.loads(run.stdout)
+    with capsys.disabled():
+        print(
+            f"\n2 million samples: opened in {found['seconds']:.2f} s, {found['bytes'] / 1e6:.0f} MB;"
+            f" after 1,000 look-ups {found['bytes_read'] / 1e6:.0f} MB"
+        )
+    assert found["samples"] == 2_000_000
+    assert found["bytes"] < 50e6
+    assert found["bytes_read"] < 150e6

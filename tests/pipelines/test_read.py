@@ -1,5 +1,6 @@
 import io
 import shutil
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.media.encode import decoded_shape
 from xkd.pipelines.read import DamagedSample, crc_per_second, read_audio, read_video
+from xkd.pipelines.sidecar import NO_AUDIO, NO_VIDEO
 
 
 @pytest.fixture
@@ -91,3 +93,18 @@ def test_a_truncated_tar_is_damage_too(tiny_shards, tmp_path):
 @given(seconds=st.integers(0, 3), rest=st.integers(0, 15))
 def test_there_is_a_crc_for_every_begun_second(seconds, rest):
     assert len(crc_per_second(bytes(2 * (16 * seconds + rest)), sample_rate=16)) == seconds + (rest > 0)
+
+
+def test_a_stream_that_a_sample_lacks_is_an_error_but_no_damage(tiny_shards):
+    sample = replace(ShardSet.open(tiny_shards).sample(3), video=NO_VIDEO, audio=NO_AUDIO)
+    for read, name in ((read_video, "video"), (lambda sample: read_audio(sample, 0, 100), "sound")):
+        with pytest.raises(ValueError, match=rf"train-000000.tar: sample {sample.key} has no {name}; choose samples") as raised:
+            read(sample)
+        assert not isinstance(raised.value, DamagedSample)
+
+
+def test_part_of_a_flac_is_refused(tiny_shards):
+    sample = ShardSet.open(tiny_shards).sample(3)
+    flac = replace(sample, audio=replace(sample.audio, size=1234))
+    with pytest.raises(ValueError, match="is not pcm16; convert the data set with --audio pcm16"):
+        read_audio(flac, 0, 100)

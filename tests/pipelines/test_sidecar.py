@@ -4,21 +4,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from xkd.pipelines.sidecar import KEY_BYTES, AudioEntry, Entry, VideoEntry, open_sidecar, pack, serialize, unpack
+from xkd.pipelines.sidecar import KEY_BYTES, ROLES, AudioEntry, Entry, VideoEntry, open_sidecar, pack, serialize, unpack
 
 crcs = st.integers(0, 2**32 - 1)
 offsets = st.integers(0, 2**62)
 small = st.integers(0, 2**31 - 1)
-entries = st.lists(
-    st.builds(
-        Entry,
-        key=st.text("abcXYZ019_-", min_size=1, max_size=KEY_BYTES),
-        labels=st.lists(small, max_size=4).map(tuple),
-        video=st.builds(VideoEntry, offsets, offsets, crcs, small, small, small),
-        audio=st.builds(AudioEntry, offsets, offsets, small, st.lists(crcs, max_size=5).map(tuple)),
-    ),
-    max_size=6,
-)
+
+
+def rows(num_folds):
+    return st.lists(
+        st.builds(
+            Entry,
+            key=st.text("abcXYZ019_-", min_size=1, max_size=KEY_BYTES),
+            labels=st.lists(small, max_size=4).map(tuple),
+            video=st.builds(VideoEntry, offsets, offsets, crcs, small, small, small),
+            audio=st.builds(AudioEntry, offsets, offsets, offsets, small, st.lists(crcs, max_size=5).map(tuple)),
+            info_crc=crcs,
+            roles=st.tuples(*[st.sampled_from(ROLES)] * num_folds),
+        ),
+        max_size=6,
+    )
+
+
+entries = st.integers(0, 5).flatmap(rows)
 
 
 @given(entries=entries)
@@ -40,6 +48,6 @@ def test_the_file_is_what_the_safetensors_library_reads(tiny_shards):
 
 def test_columns_are_views_of_a_map_and_read_only(tiny_shards):
     columns = open_sidecar(tiny_shards / "train-000000.safetensors")
-    assert all(isinstance(column, np.memmap) for column in columns.values())
+    assert all(isinstance(column, np.memmap) for column in columns.values() if column.size)
     with pytest.raises(ValueError, match="read-only"):
         columns["video_frames"][0] = 1

@@ -3,8 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.media import write_clip
 from tests.pipelines.damage import copy_with_damage
 from xkd.pipelines.config import DataConfig
+from xkd.pipelines.convert.sources import DATASETS, Dataset
+from xkd.pipelines.convert.sources.folder import list_folder
+from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.presets import PRESETS
 from xkd.pipelines.read import DamagedSample, read_audio
@@ -86,6 +90,45 @@ def test_another_sample_rate_is_refused(shards):
 def test_short_samples_are_found(shards):
     assert len(long_enough(shards, 2.0)) == len(shards)
     assert len(long_enough(shards, 2.6)) == 0
+
+
+@pytest.fixture(scope="module")
+def partly_silent(tmp_path_factory):
+    """Shards of two clips, one of which has no sound."""
+    root = tmp_path_factory.mktemp("partly silent")
+    write_clip(root / "media" / "a" / "loud.mp4")
+    write_clip(root / "media" / "a" / "silent.mp4", sound=None)
+    return root / "media"
+
+
+def write_with_streams(source, out, streams, **choices):
+    """Write shards as for a data set with these streams."""
+    row = Dataset(list_folder, streams=streams)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "some", row)
+        write_shards(source, out, dataset="some", split="train", workers=1, **choices)
+    return ShardSet.open(out)
+
+
+def test_samples_that_lack_a_stream_are_left_out(partly_silent, tmp_path):
+    shards = write_with_streams(partly_silent, tmp_path, "video, sound optional")
+    assert len(shards) == 2
+    (index,) = long_enough(shards, 0.0)
+    assert shards.sample(index).key.startswith("loud")
+    assert source(shards, configuration())(0, index).inputs["pcm"].any()
+
+
+@pytest.mark.parametrize(("streams", "lacks"), [("video", "sound"), ("audio", "video")])
+def test_a_set_that_lacks_a_stream_is_refused(media_folder, tmp_path, streams, lacks):
+    shards = write_with_streams(media_folder, tmp_path, streams, limit=2)
+    with pytest.raises(ValueError, match=f"{tmp_path}: holds no {lacks}; loading needs clips with both streams"):
+        source(shards, configuration())
+
+
+def test_a_set_with_flac_is_refused(media_folder, tmp_path):
+    shards = write_with_streams(media_folder, tmp_path, "both", limit=2, audio="flac")
+    with pytest.raises(ValueError, match=r"its sound is stored as flac, .* again with --audio pcm16"):
+        source(shards, configuration())
 
 
 def test_a_damaged_sample_is_replaced_by_the_next_healthy_one_of_the_order(shards, tmp_path):

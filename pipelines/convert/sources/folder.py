@@ -1,38 +1,69 @@
-"""Class folders of media files: SOURCE/{train,val,test}/CLASS/FILE, or SOURCE/CLASS/FILE as any one split."""
+"""Class folders of any media: SOURCE/{train,val,test}/CLASS/FILE, or SOURCE/CLASS/FILE as any one split.
 
-from collections.abc import Iterator
-from pathlib import Path
+With {train,val,test}.txt in SOURCE, these name the files of the splits, one path a line, as CLASS/FILE.
+"""
 
 from xkd.pipelines.convert.sources.item import Item, Listing
+from xkd.pipelines.convert.sources.lists import read_lines
+from xkd.pipelines.convert.sources.lookup import is_media
+from xkd.pipelines.convert.sources.tree import Tree
+from xkd.pipelines.convert.sources.webdataset import is_webdataset, list_webdataset
 
 SPLITS = ("train", "val", "test")
 
 
-def list_folder(root: Path, split: str) -> Listing:
-    """List a split; the classes are the folder names of all splits together. ValueError where the layout is not one of the two."""
-    folders = _folders(root)
-    found = [folder.name for folder in folders if folder.name in SPLITS]
-    others = [folder.name for folder in folders if folder.name not in SPLITS]
-    if not found:
-        return Listing(_class_names([root]), list(_items(root, root, split)))
-    if others:
-        raise ValueError(f"{root}: has split folders ({', '.join(found)}) beside others ({', '.join(others)}); keep one kind")
-    if split not in found:
-        raise ValueError(f"{root}: has no split {split!r}, only {', '.join(found)}")
-    return Listing(_class_names(folders), list(_items(root, root / split, split)))
+def list_folder(tree: Tree, split: str) -> Listing:
+    """List a split; the classes are those of all splits together. ValueError where the layout is none of those above.
+
+    Every visible file in a class folder is an item: whether it is good media is found out at conversion.
+    """
+    if is_webdataset(tree):
+        return list_webdataset(tree, split)
+    if any(f"{name}.txt" in tree.files for name in SPLITS):
+        return _list_split_files(tree, split)
+    top = sorted({name.partition("/")[0] for name in tree.files if "/" in name})
+    found, others = [name for name in top if name in SPLITS], [name for name in top if name not in SPLITS]
+    if found and others:
+        raise ValueError(f"{tree.root}: has split folders ({', '.join(found)}) beside others ({', '.join(others)}); keep one kind")
+    if found and split not in found:
+        raise ValueError(f"{tree.root}: has no split {split!r}, only {', '.join(found)}")
+    depth = 1 if found else 0  # the part of a path that is the class
+    clips = {name: parts for name in tree.files if len(parts := name.split("/")) > depth + 1}
+    return Listing(
+        classes=tuple(sorted({parts[depth] for parts in clips.values()})),
+        items=[
+            Item(tree.files[name], name, (parts[depth],), split) for name, parts in clips.items() if not found or parts[0] == split
+        ],
+        unlisted=tuple(name for name in tree.files if name not in clips and is_media(name)),
+        has_lists=False,
+    )
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _list_split_files(tree: Tree, split: str) -> Listing:
+    if f"{split}.txt" not in tree.files:
+        there = ", ".join(f"{name}.txt" for name in SPLITS if f"{name}.txt" in tree.files)
+        raise ValueError(f"{tree.root}: has no split file {split}.txt, only {there}")
+    splits = {name: _read_split(tree, f"{name}.txt") for name in SPLITS if f"{name}.txt" in tree.files}
+    listed = set().union(*splits.values())
+    present = [name for name in splits[split] if name in tree.files and name not in tree.dangling]
+    return Listing(
+        classes=tuple(sorted({_class_of(name) for name in listed})),
+        items=[Item(tree.files[name], name, (_class_of(name),), split) for name in present],
+        missing=tuple(sorted(set(splits[split]) - set(present))),
+        unlisted=tuple(name for name in tree.files if name not in listed and is_media(name)),
+    )
 
 
-def _class_names(parents: list[Path]) -> tuple[str, ...]:
-    return tuple(sorted({folder.name for parent in parents for folder in _folders(parent)}))
+def _read_split(tree: Tree, name: str) -> list[str]:
+    names = {}
+    for number, line in read_lines(tree.files[name]):
+        if "/" not in line:
+            raise ValueError(f"{tree.files[name]}, line {number}: {line!r} has no class folder; expected CLASS/FILE")
+        if line in names:
+            raise ValueError(f"{tree.files[name]}, line {number}: {line!r} is listed twice, on line {names[line]} too")
+        names[line] = number
+    return list(names)
 
 
-def _items(root: Path, parent: Path, split: str) -> Iterator[Item]:
-    """Every file below the class folders, hidden ones left out; whether it is good media is found out at conversion."""
-    for folder in _folders(parent):
-        for path in sorted(folder.rglob("*")):
-            if not path.is_dir() and not path.name.startswith("."):
-                yield Item(path, path.relative_to(root).as_posix(), (folder.name,), split)
+def _class_of(name: str) -> str:
+    return name.split("/")[-2]

@@ -1,18 +1,22 @@
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import av
 import pytest
 
 from tests.media import write_clip
-from xkd.pipelines.convert.profiles import PROFILES
-from xkd.pipelines.convert.sample import Converted, Failure, convert
-from xkd.pipelines.convert.sources.item import Item
-from xkd.pipelines.media.decode import FORMATS
-from xkd.pipelines.media.encode import decode_wav, decoded_shape
+from xkd.pipelines.convert.profiles import PROFILES, make_profile
+from xkd.pipelines.convert.sample import STREAMS, Converted, Failure, convert, convert_all
+from xkd.pipelines.convert.sources.item import Item, Location
+from xkd.pipelines.media.container import FORMATS
+from xkd.pipelines.media.encode import AUDIO_CODECS, CODECS, decode_wav, decoded_shape
 
 
 def item(path):
-    return Item(path, f"dog/{path.name}", ("dog",), "train")
+    return Item(Location(path), f"dog/{path.name}", ("dog",), "train")
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -32,6 +36,100 @@ def test_a_sample_tells_where_it_came_from(tmp_path):
     assert info["source"]["video"] == {"codec": "h264", "height": 180, "width": 320, "fps": 25.0}
     assert info["source"]["audio"] == {"codec": "aac", "sample_rate": 44100, "channels": 2}
     assert info["video"]["seconds"] == info["audio"]["seconds"] == 2.0
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("audio", AUDIO_CODECS)
+def test_every_pair_of_codecs_gives_the_same_sample(tmp_path, codec, audio):
+    sample = convert(item(write_clip(tmp_path / "clip.mp4", fps=25)), make_profile("pretrain", codec=codec, audio=audio))
+    assert decoded_shape(sample.video) == (16, 128, 128)
+    assert len(AUDIO_CODECS[audio].decode(sample.audio)[0]) == sample.audio_samples == 32000
+
+
+@pytest.mark.parametrize(
+    ("streams", "frames", "samples"),
+    [("both", 16, 32000), ("video", 16, 0), ("audio", 0, 32768), ("video, sound optional", 16, 32000)],
+)
+def test_a_sample_has_the_streams_of_its_dataset(tmp_path, streams, frames, samples):
+    sample = convert(item(write_clip(tmp_path / "clip.mp4")), PROFILES["pretrain"], streams)
+    assert (sample.frames, sample.audio_samples) == (frames, samples)
+    assert (sample.video is not None, sample.audio is not None) == (frames > 0, samples > 0)
+    assert [name for name in ("video", "audio") if name in json.loads(sample.info)] == [
+        name for name, count in (("video", frames), ("audio", samples)) if count
+    ]
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_a_silent_film_is_a_sample_only_where_sound_may_be_missing(tmp_path, streams):
+    sample = convert(item(write_clip(tmp_path / "clip.avi", video_codec="mpeg4", sound=None)), PROFILES["pretrain"], streams)
+    if streams in ("both", "audio"):
+        assert sample == Failure("dog/clip.avi", "it has no sound", "MissingStream")
+    else:
+        assert (sample.frames, sample.audio, sample.audio_samples, sample.audio_rate) == (16, None, 0, 0)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".wav", "pcm_s16le"), (".flac", "flac"), (".mp3", "mp3"), (".m4a", "aac")])
+def test_a_file_of_sound_alone_is_a_sample_where_sound_is_all_that_is_asked_for(tmp_path, suffix, codec):
+    path = write_clip(tmp_path / f"clip{suffix}", picture=None, audio_codec=codec, sample_rate=44100)
+    assert abs(convert(item(path), PROFILES["pretrain"], "audio").audio_samples - 32000) < 1300
+    assert convert(item(path), PROFILES["pretrain"]).reason == "it has no pictures"
+
+
+def test_a_clip_of_a_longer_file_is_as_long_as_its_time_range(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", seconds=6.0, fps=25)
+    sample = convert(dataclasses.replace(item(path), time_range=(1.0, 3.5), roles=("train", "unused")), PROFILES["pretrain"])
+    assert (sample.frames, sample.audio_samples) == (20, 40000)
+    info = json.loads(sample.info)
+    assert (info["time_range"], info["roles"]) == ([1.0, 3.5], ["train", "unused"])
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline.mp4", "übergröße 猫.mp4", "bad\udcff.mp4", "-dash.mp4", "wrong.avi", "wrong.txt", "concat:x"]
+)
+def test_a_name_is_no_obstacle(tmp_path, name):
+    (tmp_path / name).symlink_to(write_clip(tmp_path / "clip.mp4"))
+    sample = convert(item(tmp_path / name), PROFILES["pretrain"])
+    assert sample.frames == 16
+    assert json.loads(sample.info)["name"] == f"dog/{name}"
+
+
+def test_an_error_of_a_library_is_a_failure_of_its_file_alone(tmp_path):
+    class Broken:
+        path = write_clip(tmp_path / "clip.mp4")
+
+        def open(self):
+            raise IndexError("list index\nout of range")
+
+    failure = convert(dataclasses.replace(item(Broken.path), location=Broken()), PROFILES["pretrain"])
+    assert failure == Failure("dog/clip.mp4", "it cannot be converted: list index out of range", "IndexError")
+
+
+FORBIDDEN = """
+import os, sys
+from pathlib import Path
+from xkd.pipelines.convert.profiles import PROFILES
+from xkd.pipelines.convert.sample import convert
+from xkd.pipelines.convert.sources.item import Item, Location
+if os.getuid() == 0:
+    os.setuid(65534)
+print(convert(Item(Location(Path(sys.argv[1])), "clip.mp4", (), "train"), PROFILES["pretrain"]).reason)
+"""
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4")
+    path.chmod(0)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    run = subprocess.run([sys.executable, "-c", FORBIDDEN, path], capture_output=True, text=True, check=False, env=environment)
+    assert run.stdout == "it cannot be read: Permission denied\n", run.stderr
+
+
+def test_items_are_converted_in_order_whatever_the_number_of_workers(tmp_path):
+    items = [item(write_clip(tmp_path / f"{index}.mp4", seconds=0.5 + 0.25 * index)) for index in range(5)]
+    items.insert(2, item(text(tmp_path)))
+    one, three = (list(convert_all(items, PROFILES["pretrain"], "both", workers)) for workers in (1, 3))
+    assert one == three
+    assert [getattr(sample, "frames", None) for sample in one] == [4, 6, None, 8, 10, 12]
 
 
 def truncated(tmp_path):
@@ -69,21 +167,38 @@ def empty(tmp_path):
     return path
 
 
+def dangling(tmp_path):
+    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nothing")
+    return tmp_path / "dangling.mp4"
+
+
+NO_MEDIA = "it is no media file, or one that has lost its begin or its end"
 UNKNOWN_FORMAT = f"its format is not one of {', '.join(FORMATS)}"
 BAD_FILES = {
-    "truncated": (truncated, "it cannot be read: Invalid data found when processing input", "InvalidDataError"),
-    "text": (text, UNKNOWN_FORMAT, "MediaError"),
+    "truncated": (truncated, NO_MEDIA, "MediaError"),
+    "text": (text, NO_MEDIA, "MediaError"),
     "image": (image, UNKNOWN_FORMAT, "MediaError"),
     "play list": (play_list, UNKNOWN_FORMAT, "MediaError"),
-    "empty": (empty, "it cannot be read: Invalid data found when processing input", "InvalidDataError"),
+    "empty": (empty, "it is empty (0 bytes)", "MediaError"),
     "absent": (lambda folder: folder / "absent.mp4", "it cannot be read: No such file or directory", "FileNotFoundError"),
     "folder": (lambda folder: folder, "it cannot be read: Is a directory", "IsADirectoryError"),
-    "silent": (lambda folder: write_clip(folder / "silent.mp4", sound=None), "it has no sound", "MediaError"),
-    "dark": (lambda folder: write_clip(folder / "dark.mp4", picture=None), "it has no pictures", "MediaError"),
+    "silent": (lambda folder: write_clip(folder / "silent.mp4", sound=None), "it has no sound", "MissingStream"),
+    "dark": (lambda folder: write_clip(folder / "dark.mp4", picture=None), "it has no pictures", "MissingStream"),
+    "dangling": (dangling, "it cannot be read: No such file or directory", "FileNotFoundError"),
+    "one frame": (
+        lambda folder: write_clip(folder / "one.mp4", frame_times=[0.0]),
+        "its video holds only one frame",
+        "MediaError",
+    ),
+    "short sound": (
+        lambda folder: write_clip(folder / "short.mkv", seconds=0.2, fps=25, audio_codec="pcm_s16le"),
+        "its sound lasts 0.20 s, less than 0.25 s",
+        "MediaError",
+    ),
     "apart": (
         lambda folder: write_clip(folder / "apart.mkv", audio_start=9.0),
         "its sound and its pictures do not overlap in time",
-        "MediaError",
+        "MissingStream",
     ),
 }
 

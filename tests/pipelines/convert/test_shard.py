@@ -1,29 +1,40 @@
+import json
 import tarfile
+from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 import webdataset
 from nvidia.dali import fn, pipeline_def
 
+from xkd.pipelines.convert.profiles import PROFILES, make_profile
 from xkd.pipelines.convert.sample import Converted
 from xkd.pipelines.convert.shard import ShardWriter, sha256_of
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.media.encode import encode_wav
 from xkd.pipelines.read import read_audio, read_video
-from xkd.pipelines.sidecar import open_sidecar, unpack
+from xkd.pipelines.sidecar import NO_AUDIO, NO_VIDEO, open_sidecar, unpack
+
+CLASSES = tuple("abcdefgh")
 
 
 def sample(index):
     """A sample of arbitrary bytes, of a size around one tar block."""
     sound = np.arange(index * 100 + 1, dtype=np.int16)
     video = bytes([index]) * (500 + index * 4)
-    return Converted(f"key-{index}", ("a",), video, encode_wav(sound, 16000), b"{}", 3, 128, 128, len(sound), 16000)
+    return Converted(f"key-{index}", (CLASSES[index],), video, encode_wav(sound, 16000), b"{}", 3, 128, 128, len(sound), 16000)
+
+
+def writer_in(folder, profile=PROFILES["pretrain"]):
+    return ShardWriter(folder, "train-000000", profile, CLASSES)
 
 
 def test_offsets_point_at_the_bytes_that_were_written(tmp_path):
-    with ShardWriter(tmp_path, "train-000000") as writer:
+    with writer_in(tmp_path) as writer:
         for index in range(8):
-            writer.add(sample(index), (index,))
-        record = writer.finish()
+            expected = writer.size_with(sample(index))
+            writer.add(sample(index))
+        record = writer.finish(begin=0)
     data = (tmp_path / "train-000000.tar").read_bytes()
     columns = open_sidecar(tmp_path / "train-000000.safetensors")
     for index in range(8):
@@ -32,6 +43,7 @@ def test_offsets_point_at_the_bytes_that_were_written(tmp_path):
         assert data[entry.audio.offset :][: 2 * entry.audio.samples] == written.audio[44:]
         assert (entry.key, entry.labels) == (written.key, (index,))
     assert (record.num_samples, record.video_frames, record.tar_bytes) == (8, 24, len(data))
+    assert len(data) == expected
     assert record.tar_sha256 == sha256_of(tmp_path / "train-000000.tar")
 
 
@@ -43,10 +55,53 @@ def test_members_carry_no_time_and_no_owner(tiny_shards):
 
 
 def test_a_shard_without_finish_leaves_nothing(tmp_path):
-    with ShardWriter(tmp_path, "train-000000") as writer:
-        writer.add(sample(0), (0,))
+    with writer_in(tmp_path) as writer:
+        writer.add(sample(0))
         assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar.partial"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_stream_has_no_member_and_zeros_in_the_sidecar(tmp_path):
+    seen = replace(sample(1), audio=None, audio_samples=0)
+    heard = replace(sample(2), video=None, frames=0, height=0, width=0)
+    with writer_in(tmp_path) as writer:
+        writer.add(seen)
+        writer.add(heard)
+        writer.finish(begin=0)
+    columns = open_sidecar(tmp_path / "train-000000.safetensors")
+    assert unpack(columns, 0).audio == NO_AUDIO
+    assert unpack(columns, 1).video == NO_VIDEO
+    with tarfile.open(tmp_path / "train-000000.tar") as tar:
+        assert tar.getnames() == ["key-1.mp4", "key-1.json", "key-2.wav", "key-2.json"]
+    index = (tmp_path / "train-000000.idx").read_text().splitlines()
+    assert [line.split()[::4] for line in index] == [["v1.2"], ["mp4", "json"], ["wav", "json"]]
+
+
+def test_a_flac_member_has_one_checksum_over_all_of_it(tmp_path):
+    made = replace(sample(3), audio=b"any bytes")
+    with writer_in(tmp_path, make_profile("pretrain", audio="flac")) as writer:
+        writer.add(made)
+        writer.finish(begin=0)
+    audio = unpack(open_sidecar(tmp_path / "train-000000.safetensors"), 0).audio
+    data = (tmp_path / "train-000000.tar").read_bytes()
+    assert data[audio.offset :][: audio.size] == b"any bytes"
+    assert (audio.crcs, audio.samples) == ((crc32(b"any bytes"),), 301)
+    with tarfile.open(tmp_path / "train-000000.tar") as tar:
+        assert tar.getnames() == ["key-3.mp4", "key-3.flac", "key-3.json"]
+
+
+def test_the_statistics_count_samples_seconds_bytes_and_classes(tmp_path):
+    with writer_in(tmp_path) as writer:
+        for index in (0, 2, 3):
+            writer.add(replace(sample(index), labels=("c", CLASSES[index])) if index == 3 else sample(index))
+        record = writer.finish(begin=0)
+    found = json.loads((tmp_path / "train-000000.stats.json").read_text())
+    assert found["samples"] == 3
+    assert found["video_seconds"] == 9 / 8
+    assert found["audio_seconds"] == (1 + 201 + 301) / 16000
+    assert found["bytes"] == (tmp_path / "train-000000.tar").stat().st_size
+    assert found["classes"] == {"a": 1, "c": 2, "d": 1}
+    assert record.class_samples == (1, 0, 2, 1, 0, 0, 0, 0)
 
 
 def test_the_webdataset_library_reads_the_shards(tiny_shards):

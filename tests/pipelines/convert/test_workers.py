@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,9 +38,56 @@ def test_an_exception_of_the_function_reaches_the_caller():
         list(map_in_order(int, ["1", "two"], workers=1))
 
 
-def test_the_death_of_a_worker_names_the_items_in_work():
-    with pytest.raises(RuntimeError, match=r"a worker process died .* on one of: 7"):
+def test_the_death_of_a_worker_names_the_item():
+    with pytest.raises(RuntimeError, match=r"^7: its worker process ended with exit code 7 .*, in 2 tries"):
         list(map_in_order(os._exit, [7], workers=1))
+
+
+def square(item):
+    """Items of 7 crash natively, those of 8 never end and never let go of the interpreter, and 9 kills the first time only."""
+    number, folder = item
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if number == 8:
+        re.match("(a+)+b", "a" * 60)
+    if number == 9 and not (folder / "tried").exists():
+        (folder / "tried").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_items_that_crash_or_never_end_are_lost_and_the_others_keep_their_order(tmp_path, workers):
+    numbers = [0, 1, 2, 7, 3, 8, 9, 4, 5]
+    reasons = {}
+    items = [(number, tmp_path) for number in numbers]
+    results = map_in_order(square, items, workers, lost=lambda item, reason: reasons.setdefault(item[0], reason), item_seconds=2)
+    assert [result for result in results if isinstance(result, int)] == [0, 1, 4, 9, 81, 16, 25]
+    assert reasons == {
+        7: "its worker process was ended by SIGSEGV (a crash in a library, or out of memory), in 2 tries",
+        8: "it took more than 2 s, in 2 tries",
+    }
+
+
+def alone(item):
+    """Dies the first time; then says how many other items are in work. Others take a while."""
+    name, folder = item
+    if name != "heavy":
+        (folder / name).touch()
+        time.sleep(0.1)
+        (folder / name).unlink()
+        return 0
+    if not (folder.parent / "tried").exists():
+        (folder.parent / "tried").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(list(folder.iterdir()))
+
+
+def test_an_item_is_tried_again_while_no_other_is_in_work(tmp_path):
+    folder = tmp_path / "in work"
+    folder.mkdir()
+    items = [(name, folder) for name in ("a", "heavy", "b", "c", "d", "e", "f")]
+    assert list(map_in_order(alone, items, workers=3)) == [0] * 7
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)

@@ -1,8 +1,14 @@
 import json
+from dataclasses import replace
 
+import av
 import pytest
 
 from tests.media import write_clip
+from xkd.pipelines.convert.output import StoppedRun
+from xkd.pipelines.convert.shard import sha256_of
+from xkd.pipelines.convert.sources import DATASETS, Dataset
+from xkd.pipelines.convert.sources.folder import list_folder
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 
@@ -41,7 +47,9 @@ def test_bad_files_are_listed_and_the_rest_is_converted(mixed_folder, tmp_path):
     assert {failure["name"] for failure in failures} == {"train/a/notes.txt", "train/b/empty.mp4", "train/b/silent.mp4"}
     assert all(failure["reason"] and failure["error"] for failure in failures)
     assert "9 samples of 3 classes" in str(summary)
+    assert "folder train: 12 present, 9 converted, 3 failed" in str(summary)
     assert "3 files failed, see" in str(summary)
+    assert "  1: it has no sound (such as 'train/b/silent.mp4')" in str(summary)
     frames = shards.column("video_frames")
     assert summary.manifest.video_seconds == frames.sum() / 8
     assert not list((tmp_path / "out").glob("*.partial"))
@@ -67,14 +75,104 @@ def test_a_changed_source_is_not_already_complete(tmp_path):
         write_shards(tmp_path / "media", tmp_path / "out", split="train", workers=1)
 
 
-def test_an_unfinished_folder_is_written_again(mixed_folder, tmp_path):
+def test_a_run_stopped_by_failures_tells_them_and_goes_on_without_doing_anything_twice(mixed_folder, tmp_path):
+    write_shards(mixed_folder, tmp_path / "whole", split="train", workers=1, shard_samples=2)
     out = tmp_path / "out"
-    write_shards(mixed_folder, out, split="test", workers=1)
-    expected = contents(out)
-    (out / "manifest.json").rename(out / "unfinished.json")
-    (out / "test-000000.tar").write_bytes(b"half a shard")
-    write_shards(mixed_folder, out, split="test", workers=1)
-    assert contents(out) == expected
+    with pytest.raises(StoppedRun, match=r"3 files failed, more than the 2 that .*failures.jsonl[^$]*such as 'train/"):
+        write_shards(mixed_folder, out, split="train", workers=1, shard_samples=2, max_failures=2)
+    assert len((out / "failures.jsonl").read_text().splitlines()) == 3
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    assert kept
+    assert not (out / "manifest.json").exists()
+    summary = write_shards(mixed_folder, out, split="train", workers=2, shard_samples=2, max_failures=0.3)  # 0.3 of 12 is 3
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert contents(out) == contents(tmp_path / "whole")
+    assert len(summary.failures) == 3
+
+
+@pytest.mark.parametrize(("allowed", "stops"), [(3, False), (2, True), (0.25, False), (0.24, True), (0, True)])
+def test_failures_are_allowed_by_number_or_by_share(mixed_folder, tmp_path, allowed, stops):
+    call = {"split": "train", "workers": 1, "max_failures": allowed}
+    if stops:
+        with pytest.raises(StoppedRun, match="files failed, more than"):
+            write_shards(mixed_folder, tmp_path, **call)
+    else:
+        assert write_shards(mixed_folder, tmp_path, **call).manifest.num_failures == 3
+
+
+def test_no_shard_is_larger_than_the_limit(mixed_folder, tmp_path):
+    limit = 150_000
+    manifest = write_shards(mixed_folder, tmp_path, split="train", workers=2, shard_samples=8, shard_bytes=limit).manifest
+    assert all(shard.tar_bytes <= limit for shard in manifest.shards if shard.num_samples > 1)
+    assert len(manifest.shards) > 2
+    assert [shard.name for shard in manifest.shards] == [f"train-{number:06d}" for number in range(len(manifest.shards))]
+    assert sum(shard.num_samples for shard in manifest.shards) == len(ShardSet.open(tmp_path)) == 9
+    begins = [shard.begin for shard in manifest.shards]
+    assert begins == sorted(set(begins))
+
+
+def test_a_single_sample_larger_than_the_limit_has_a_shard_of_its_own(mixed_folder, tmp_path):
+    manifest = write_shards(mixed_folder, tmp_path, split="train", workers=1, shard_bytes=1).manifest
+    assert [shard.num_samples for shard in manifest.shards] == [1] * 9
+
+
+def test_another_seed_is_another_order_of_the_same_dataset(mixed_folder, tmp_path):
+    shards = {}
+    for seed in (None, 0, 1):
+        write_shards(mixed_folder, tmp_path / str(seed), split="train", workers=1, shuffle=seed, shard_samples=4)
+        shards[seed] = ShardSet.open(tmp_path / str(seed))
+    keys = {seed: [found.sample(index).key for index in range(9)] for seed, found in shards.items()}
+    assert sorted(keys[None]) == sorted(keys[0]) == sorted(keys[1])
+    assert len({tuple(order) for order in keys.values()}) == 3
+    assert len({found.manifest.identity for found in shards.values()}) == 1
+
+
+def test_the_manifest_says_what_was_there_and_what_became_of_it(mixed_folder, tmp_path):
+    manifest = write_shards(mixed_folder, tmp_path, split="train", workers=1, shard_samples=5).manifest
+    found = manifest.completeness
+    assert (found.official, found.listed, found.present, found.converted, found.failed) == (None, None, 12, 9, 3)
+    assert (manifest.source.name, manifest.source.num_items) == (mixed_folder.name, 12)
+    assert manifest.source.num_bytes == sum(path.stat().st_size for path in (mixed_folder / "train").rglob("*") if path.is_file())
+    assert dict(zip(manifest.classes, manifest.class_samples, strict=True)) == {"a": 5, "b": 4, "c": 0}
+    assert manifest.versions["av"] == av.__version__
+    for shard in manifest.shards:
+        for suffix, expected in ((".tar", shard.tar_sha256), (".idx", shard.index_sha256), (".safetensors", shard.sidecar_sha256)):
+            assert sha256_of(tmp_path / f"{shard.name}{suffix}") == expected
+        assert json.loads((tmp_path / f"{shard.name}.stats.json").read_text())["samples"] == shard.num_samples
+
+
+def test_folds_are_stored_once_for_all_folds(mixed_folder, tmp_path, monkeypatch):
+    def list_with_folds(tree, split):
+        listing = list_folder(tree, split)
+        items = [replace(item, roles=("test" if "/a/" in item.name else "train", "unused")) for item in listing.items]
+        return replace(listing, items=items, num_folds=2)
+
+    monkeypatch.setitem(DATASETS, "folded", Dataset(list_with_folds, streams="both", official={"train": 20}, official_classes=5))
+    summary = write_shards(mixed_folder, tmp_path, dataset="folded", split="train", workers=1, shard_samples=5)
+    shards = ShardSet.open(tmp_path)
+    assert shards.manifest.num_folds == 2
+    assert shards.column("fold_roles").shape == (9, 2)
+    for index in range(9):
+        sample = shards.sample(index)
+        assert sample.roles == ("test" if sample.labels == (0,) else "train", "unused")
+    assert "folded train: 20 published, 12 present (60.0%), 9 converted, 3 failed, 3 of 5 classes" in str(summary)
+
+
+def test_a_missing_file_shows_in_the_summary_and_by_name(tmp_path):
+    write_clip(tmp_path / "media" / "a" / "0.mp4", seconds=0.3)
+    write_clip(tmp_path / "media" / "a" / "extra.mp4", seconds=0.3)
+    (tmp_path / "media" / "train.txt").write_text("a/0.mp4\na/1.mp4\n")
+    summary = write_shards(tmp_path / "media", tmp_path / "out", split="train", workers=1)
+    found = summary.manifest.completeness
+    assert (found.listed, found.present, found.unlisted, found.converted) == (2, 1, 1, 1)
+    assert "2 listed, 1 present (50.0%), 1 missing, 1 in no list, 1 converted, 0 failed" in str(summary)
+    assert json.loads((tmp_path / "out" / "source.json").read_text()) == {"missing": ["a/1.mp4"], "unlisted": ["a/extra.mp4"]}
+
+
+@pytest.mark.parametrize(("codec", "audio"), [("mjpeg", None), (None, "flac")])
+def test_a_codec_in_place_of_the_profiles_is_used_and_recorded(mixed_folder, tmp_path, codec, audio):
+    manifest = write_shards(mixed_folder, tmp_path, split="test", workers=1, codec=codec, audio=audio).manifest
+    assert (manifest.video.codec, manifest.audio.codec) == (codec or "vp9", audio or "pcm16")
 
 
 def test_a_limit_takes_a_subset_that_does_not_depend_on_the_layout_of_shards(mixed_folder, tmp_path):
@@ -97,11 +195,18 @@ def test_a_source_without_a_healthy_file_is_an_error_that_names_the_list(tmp_pat
     ("arguments", "message"),
     [
         ({"source": "absent"}, "absent: no such folder; SOURCE is"),
-        ({"dataset": "folders"}, "dataset: 'folders' is not one of folder"),
+        ({"dataset": "folders"}, "dataset: 'folders' is not one of kinetics400, .*, folder"),
         ({"profile": "small"}, "profile: 'small' is not one of pretrain, finetune"),
         ({"workers": 0}, "workers: 0 is not at least 1"),
         ({"limit": -1}, "limit: -1 is not at least 1"),
         ({"shard_samples": 0}, "shard_samples: 0 is not at least 1"),
+        ({"shard_bytes": 0}, "shard_bytes: 0 is not at least 1"),
+        ({"part": (0, 2)}, "part: 0/2 is not one of 1/2 to 2/2"),
+        ({"part": (3, 2)}, "part: 3/2 is not one of 1/2 to 2/2"),
+        ({"max_failures": 1.5}, "max_failures: 1.5 is neither a whole number nor a share"),
+        ({"max_failures": -1}, "max_failures: -1 is neither a whole number nor a share"),
+        ({"codec": "av1"}, "codec: 'av1' is not one of vp9"),
+        ({"audio": "mp3"}, "audio: 'mp3' is not one of pcm16, flac"),
     ],
 )
 def test_wrong_arguments_are_errors_before_anything_is_written(media_folder, tmp_path, arguments, message):

@@ -1,3 +1,4 @@
+import wave
 from fractions import Fraction
 
 import numpy as np
@@ -5,18 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.media import click, flash, gray, tone, write_clip
-from xkd.pipelines.media.decode import MediaError, clean_size, open_pictures, read_sound
+from tests.media import click, flash, gray, tone, without_packets, write_clip
+from xkd.pipelines.convert.sources.item import Location
+from xkd.pipelines.media.container import MediaError
+from xkd.pipelines.media.decode import clean_size, open_pictures, read_sound
 
 
 def clean_pictures(path, fps=8, short_side=128):
     """All clean frames of a file [T, 3/2 H, W] as planar yuv420p, and the time of the first."""
-    with open_pictures(path, fps=fps, short_side=short_side, multiple=16) as pictures:
+    with open_pictures(Location(path), fps=fps, short_side=short_side, multiple=16) as pictures:
         return np.stack([frame.to_ndarray() for frame in pictures.frames]), pictures.start_seconds
 
 
 def clean_sound(path, start_seconds=Fraction(0), max_samples=10**6):
-    return read_sound(path, sample_rate=16000, start_seconds=start_seconds, max_samples=max_samples)[0]
+    return read_sound(Location(path), sample_rate=16000, start_seconds=start_seconds, max_samples=max_samples)[0]
 
 
 CONTAINERS = {".mp4": ("libx264", "aac"), ".mkv": ("libx264", "aac"), ".webm": ("libvpx-vp9", "libopus"), ".ts": ("libx264", "aac")}
@@ -97,6 +100,69 @@ def test_pictures_are_scaled_by_their_short_side(tmp_path, size, stored):
     path = write_clip(tmp_path / "clip.mp4", height=size[0], width=size[1], sound=None, seconds=0.5)
     frames, _ = clean_pictures(path)
     assert frames.shape[1:] == (stored[0] * 3 // 2, stored[1])
+
+
+@pytest.mark.parametrize(("rotation", "stored"), [(0, (128, 176)), (90, (176, 128))])
+def test_pixels_that_are_not_square_are_stretched(tmp_path, rotation, stored):
+    path = write_clip(
+        tmp_path / "clip.mp4", height=240, width=180, pixel_aspect=Fraction(16, 9), rotation=rotation, sound=None, seconds=0.5
+    )
+    frames, _ = clean_pictures(path)
+    assert frames.shape[1:] == (stored[0] * 3 // 2, stored[1])
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (17, 33), (131, 127), (129, 128)])
+def test_odd_and_tiny_sizes_are_no_obstacle(tmp_path, height, width):
+    path = write_clip(tmp_path / "clip.mkv", height=height, width=width, video_codec="ffv1", sound=None, seconds=0.5)
+    frames, _ = clean_pictures(path)
+    assert min(frames.shape[1] * 2 // 3, frames.shape[2]) == 128
+    np.testing.assert_allclose(frames[:, :128].mean(), 126, atol=2)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_an_avi_has_no_times_but_keeps_its_order_and_its_sound(tmp_path, codec):
+    path = write_clip(
+        tmp_path / "clip.avi",
+        picture=flash(at=1.0),
+        sound=click(at=1.0),
+        video_codec=codec,
+        audio_codec="pcm_s16le",
+        fps=24,
+        video_options={"bf": "2"},
+    )
+    frames, start = clean_pictures(path, fps=24)
+    assert len(frames) == 48
+    assert np.flatnonzero(frames[:, :128].mean(axis=(1, 2)) > 128).tolist() == list(range(24, 30))
+    assert abs(np.flatnonzero(np.abs(clean_sound(path, start).astype(int)) > 6000)[0] / 16000 - 1.0) < 0.002
+
+
+def test_lost_packets_of_sound_leave_silence_and_no_shift(tmp_path):
+    sound = lambda times: click(at=0.5)(times) + click(at=1.5)(times)  # noqa: E731
+    whole = write_clip(tmp_path / "whole.mkv", audio_codec="pcm_s16le", sound=sound, sample_rate=48000)
+    found = clean_sound(without_packets(whole, tmp_path / "clip.mkv", "audio", 0.4, 1.0))
+    loud = np.flatnonzero(np.abs(found.astype(int)) > 6000) / 16000
+    assert abs(len(found) - 32000) <= 16
+    assert not found[6800:15600].any()
+    assert abs(loud[0] - 1.5) < 0.002
+    assert abs(loud[-1] - 1.75) < 0.002
+
+
+def test_surround_sound_is_mixed_to_one_channel_without_overload(tmp_path):
+    hertz = np.array([300, 500, 700, 900, 1100, 1300])[:, None]  # front left, right, centre, low, back left, right
+    path = tmp_path / "clip.wav"
+    write_clip(path, picture=None, audio_codec="pcm_s16le", layout="5.1", sound=lambda times: np.sin(2 * np.pi * hertz * times))
+    level = np.abs(np.fft.rfft(clean_sound(path)[:16000].astype(float)))[hertz[:, 0]] / 8000 / 32767
+    np.testing.assert_allclose(level, [0.207, 0.207, 0.293, 0, 0.146, 0.146], atol=0.005)  # of ITU-R BS.775, scaled to sum to 1
+
+
+def test_sound_of_channels_nobody_can_place_says_so(tmp_path):
+    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
+        file.setnchannels(9)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(18 * 16000))
+    with pytest.raises(MediaError, match="its sound of 9 channels cannot be mixed to one"):
+        clean_sound(tmp_path / "clip.wav")
 
 
 @given(height=st.integers(2, 4320), width=st.integers(2, 7680), short_side=st.sampled_from([128, 256]))

@@ -1,0 +1,50 @@
+from functools import partial
+
+import pytest
+
+from tests.media import moving_bar, write_clip
+from xkd.benchmarks.convert import PROVIDERS, Work, main, setup, soak, staged, write_source
+from xkd.benchmarks.harness import measure
+from xkd.benchmarks.results import read_csv
+from xkd.pipelines.convert.sample import convert
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "clip.mp4"
+    return write_clip(path, picture=moving_bar((200, 30, 30)), seconds=1, fps=25, sample_rate=44100)
+
+
+def test_every_provider_does_its_rounds(source):
+    total = [
+        row for row in measure(partial(setup, Work(source, clips=2)), list(PROVIDERS), rounds=1, warmup=0) if row.part == "total"
+    ]
+    assert [(row.provider, row.items) for row in total] == [(name, 2) for name in PROVIDERS]
+
+
+@pytest.mark.parametrize("form", [("pretrain", "vp9", "pcm16"), ("finetune", "h264", "flac")])
+def test_the_stages_make_the_members_that_the_converter_makes(source, form):
+    work, laps = Work(source, *form), []
+    video, audio = staged(work, laps.append)
+    whole = convert(work.item, work.profile)
+    assert f"to {form[0]} {form[1]} {len(video) / 1000:.0f} kB + {form[2]} {len(audio) / 1000:.0f} kB" in work.case
+    assert (video, audio) == (whole.video, whole.audio)
+    assert laps == ["pictures", "encode", "sound", "verify"]
+
+
+def test_a_soak_says_the_memory_of_the_worker_in_stretches_that_cover_all_clips(source):
+    rows = list(soak(Work(source), 25))
+    assert sum(row.items for row in rows) == 25
+    assert rows[-1].part == "clips 25-25"
+    assert all(20 < row.peak_mib < 2000 for row in rows)
+    assert sum(row.cpu_s for row in rows) > 0
+
+
+@pytest.mark.long
+def test_the_command_converts_the_common_form_of_downloaded_clips(tmp_path):
+    source = write_source(tmp_path / "clip.mp4")
+    options = ["--source", str(source), "--clips", "1", "--rounds", "1", "--csv", str(tmp_path / "rows.csv")]
+    assert main(options) == 0
+    assert {row["provider"] for row in read_csv(tmp_path / "rows.csv")} == set(PROVIDERS)
+    whole = convert(Work(source).item, Work(source).profile)
+    assert (whole.frames, whole.height, whole.width, whole.audio_samples) == (80, 128, 176, 160000)
