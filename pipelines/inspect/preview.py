@@ -70,7 +70,7 @@ def save(figure: Figure, out: Path) -> None:
 
 
 def mel_levels(samples: np.ndarray, rate: int) -> np.ndarray:
-    """The highest level [BANDS, S] in bands of equal width on the mel scale, of a sound [samples] int16; in dB below the loudest."""
+    """Highest level [BANDS, S] in bands of equal width on the mel scale, of a sound [samples] int16; in dB below the loudest."""
     padded = np.pad(samples, (0, max(0, 2 * WINDOW - len(samples)))) / 2**15
     power, hertz, _ = specgram(padded, NFFT=WINDOW, Fs=rate, noverlap=WINDOW // 2)
     edges = 700 * (np.geomspace(1, 1 + rate / 2 / 700, BANDS) - 1)
