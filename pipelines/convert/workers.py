@@ -52,6 +52,10 @@ class _Crew:
     def busy(self) -> list[_Worker]:
         return [worker for worker in self.workers if worker.task is not None]
 
+    @property
+    def retrying(self) -> bool:
+        return any(worker.task.tries > 1 for worker in self.busy)
+
     def start(self, task: _Task) -> None:
         worker = next((worker for worker in self.workers if worker.task is None), None) or self._hire()
         worker.task = task
@@ -118,7 +122,7 @@ def map_in_order(
     crew = _Crew(function, workers, item_seconds)
     try:
         while True:
-            while not again and len(crew.busy) < workers and len(waiting) < workers * AHEAD:
+            while not again and not crew.retrying and len(crew.busy) < workers and len(waiting) < workers * AHEAD:
                 new = [_Task(item) for item in islice(upcoming, 1)]
                 if not new:
                     break

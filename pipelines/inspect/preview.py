@@ -17,7 +17,7 @@ STRIP_FRAMES = 8  # of a clip, at most, side by side
 GAP_PIXELS = 2
 WINDOW = 1024  # samples of a spectrogram's column
 BANDS = 80
-RANGE_DB = 80
+RANGE_DB = 60
 WIDTHS = {"both": [8, 2.5], "video": [8, 0.8], "audio": [0.8, 8]}  # of frames and spectrogram, by the set's streams
 LABEL_LENGTH = 50
 
@@ -70,11 +70,12 @@ def save(figure: Figure, out: Path) -> None:
 
 
 def mel_levels(samples: np.ndarray, rate: int) -> np.ndarray:
-    """The level [BANDS, S] of a sound [samples] int16 at frequencies evenly spaced on the mel scale, in dB below the loudest."""
+    """Highest level [BANDS, S] in bands of equal width on the mel scale, of a sound [samples] int16; in dB below the loudest."""
     padded = np.pad(samples, (0, max(0, 2 * WINDOW - len(samples)))) / 2**15
     power, hertz, _ = specgram(padded, NFFT=WINDOW, Fs=rate, noverlap=WINDOW // 2)
-    wanted = 700 * (np.geomspace(1, 1 + rate / 2 / 700, BANDS) - 1)
-    level = 10 * np.log10(power[np.searchsorted(hertz, wanted).clip(max=len(hertz) - 1)] + 1e-12)
+    edges = 700 * (np.geomspace(1, 1 + rate / 2 / 700, BANDS) - 1)
+    first_bins = np.searchsorted(hertz, edges).clip(max=len(hertz) - 1)
+    level = 10 * np.log10(np.maximum.reduceat(power, first_bins) + 1e-12)
     return np.maximum(level - level.max(), -RANGE_DB)
 
 

@@ -36,7 +36,7 @@ CODECS = {
         encoder="libx264",
         options={"preset": "veryfast", "bf": "0", "sc_threshold": "0", "a53cc": "0", "x264-params": "open-gop=0:sync-lookahead=0"},
         quality_options=("crf",),
-        quality=23,
+        quality=25,
     ),
     "hevc": Codec(
         encoder="libx265",
@@ -46,7 +46,7 @@ CODECS = {
             ":pools=none:frame-threads=1:log-level=none",
         },
         quality_options=("crf",),
-        quality=25,
+        quality=27,
     ),
     "mjpeg": Codec(
         encoder="mjpeg", options={"strict": "unofficial", "huffman": "optimal"}, quality_options=("qmin", "qmax"), quality=4

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 Timed = tuple[Fraction, Fraction, av.VideoFrame]
 Steps = tuple[tuple[str, str], ...]
@@ -47,7 +47,8 @@ def upright(timed: Iterator[Timed]) -> Iterator[Timed]:
 
 def turn(frame: av.VideoFrame) -> Steps:
     """What the frame's display matrix asks for, to the nearest right angle."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    # Not frame.side_data: the frame would keep the container that refers to it, and live until a garbage collection.
+    data = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
     if data is None:
         return ()
     matrix = np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].astype(float)

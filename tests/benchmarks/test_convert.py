@@ -1,5 +1,7 @@
+import gc
 from functools import partial
 
+import psutil
 import pytest
 
 from tests.media import moving_bar, write_clip
@@ -48,3 +50,27 @@ def test_the_command_converts_the_common_form_of_downloaded_clips(tmp_path):
     assert {row["provider"] for row in read_csv(tmp_path / "rows.csv")} == set(PROVIDERS)
     whole = convert(Work(source).item, Work(source).profile)
     assert (whole.frames, whole.height, whole.width, whole.audio_samples) == (80, 128, 176, 160000)
+
+
+def test_a_conversion_leaves_no_frame_behind(tmp_path):
+    """With the garbage collector off: PyAV's frames count for little there, so it would run long after memory is full of them."""
+    work = Work(write_clip(tmp_path / "large.mp4", picture=moving_bar((30, 30, 200)), seconds=3, fps=25, height=480, width=640))
+    gc.disable()
+    try:
+        for _ in range(3):
+            convert(work.item, work.profile)
+        before = psutil.Process().memory_info().rss
+        for _ in range(6):
+            convert(work.item, work.profile)
+        grown = psutil.Process().memory_info().rss - before
+    finally:
+        gc.enable()
+    one_clip = 75 * 640 * 480 * 3 // 2  # of decoded frames, in bytes
+    assert grown < one_clip
+
+
+@pytest.mark.soak
+def test_the_memory_of_a_worker_is_flat_over_a_thousand_clips(tmp_path):
+    peaks = [row.peak_mib for row in soak(Work(write_source(tmp_path / "clip.mp4")), 1000)]
+    assert max(peaks) < 500
+    assert max(peaks[5:]) < 1.05 * max(peaks[:5])

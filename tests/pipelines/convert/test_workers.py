@@ -80,6 +80,7 @@ def alone(item):
     if not (folder.parent / "tried").exists():
         (folder.parent / "tried").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
     return len(list(folder.iterdir()))
 
 
