@@ -32,12 +32,12 @@ class Location:
             return file.read()
 
     def num_bytes(self) -> int:
-        """The number of bytes; 0 for a link that leads nowhere."""
+        """The number of bytes; 0 for a link that leads nowhere, in circles or through a file."""
         if self.size is not None:
             return self.size
         try:
             return self.path.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
 

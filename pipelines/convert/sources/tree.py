@@ -5,13 +5,13 @@ folders, and costs no inodes.
 """
 
 import os
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from xkd.pipelines.convert.sources.item import Location
+from xkd.pipelines.convert.sources.tars import read_tar
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
@@ -63,11 +63,13 @@ def read_tree(root: Path) -> Tree:
                 f" `gunzip`), extract it, or move it out of the folder"
             )
         if name.lower().endswith(".tar"):
-            entries.extend((_join(name, member), location) for member, location in _members(path))
-            continue
-        entries.append((name, Location(path)))
-        if path.is_symlink() and not path.exists():
-            dangling.add(name)
+            found = [(_join(name, member), location) for member, location in read_tar(path)]
+            entries += found
+            links = [(member, location.path) for member, location in found if location.member is None]
+        else:
+            entries.append((name, Location(path)))
+            links = [(name, path)] if os.path.islink(path) else []
+        dangling.update(link for link, target in links if not os.path.exists(target))
     return Tree(root, tuple(sorted(entries, key=lambda entry: entry[0])), frozenset(dangling))
 
 
@@ -82,40 +84,18 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     except OSError as error:
         raise ValueError(f"{folder}: cannot be listed: {error.strerror}") from None
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(folder / entry.name, above | {here})
         else:
             yield folder / entry.name
 
 
-def _members(path: Path) -> Iterator[tuple[str, Location]]:
-    """The visible files in a tar, by their offsets."""
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is one, or leads to one; a link in circles or through a file does not."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                tar.members = []  # else it keeps all of them
-                name = PurePosixPath(member.name)
-                if not member.isreg() or any(part.startswith(".") for part in name.parts):
-                    continue
-                if member.sparse is not None:
-                    raise ValueError(f"{path}: its member {member.name} is sparse; write the tar without --sparse, or extract it")
-                yield name.as_posix(), Location(path, member.name, member.offset_data, member.size)
-            _check_end(path, tar.offset)
-    except tarfile.TarError as error:
-        raise ValueError(f"{path}: is not a whole, uncompressed tar ({error}); fetch or write it again, or move it away") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _check_end(path: Path, offset: int) -> None:
-    """Reading stops in silence at a damaged header, and at the end of the first of concatenated tars."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        rest = file.read(tarfile.RECORDSIZE + tarfile.BLOCKSIZE)
-    if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
-        raise tarfile.ReadError(f"at byte {offset} there is neither a member nor the mark of the end")
-    if any(rest):
-        raise tarfile.ReadError(f"more follows after its end at byte {offset}, as in concatenated tars")
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _join(tar: str, member: str) -> str:

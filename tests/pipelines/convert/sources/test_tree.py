@@ -51,6 +51,72 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     assert tree.files["b/dangling.mp4"].num_bytes() == 0
 
 
+def test_links_in_circles_and_through_files_are_dangling(tmp_path):
+    write_files(tmp_path, {"a/1.mp4": "1"})
+    (tmp_path / "a" / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "a" / "through.mp4").symlink_to("1.mp4/2.mp4")
+    tree = read_tree(tmp_path)
+    assert tree.dangling == {"a/loop.mp4", "a/through.mp4"}
+    assert {name: location.num_bytes() for name, location in tree.files.items()} == {
+        "a/1.mp4": 1,
+        "a/loop.mp4": 0,
+        "a/through.mp4": 0,
+    }
+
+
+def linked_folder(root):
+    """Links of every kind: (folder with all of them in `in`, beside a file that one leads to)."""
+    write_files(root / "in", {"a/1.mp4": "1", "b/deep/2.mp4": "22", ".store/3.mp4": "333", "empty/.keep": ""})
+    write_files(root, {"beside.mp4": "4444"})
+    (root / "in" / "b" / "hard.mp4").hardlink_to(root / "in" / "a" / "1.mp4")
+    for name, target in {
+        "b/same.mp4": "deep/2.mp4",
+        "b/other.mp4": "../a/1.mp4",
+        "b/chain.mp4": "other.mp4",
+        "b/hidden.mp4": "../.store/3.mp4",
+        "b/beside.mp4": "../../beside.mp4",
+        "b/absolute.mp4": str(root / "beside.mp4"),
+        "b/nowhere.mp4": "../a/none.mp4",
+        "b/through.mp4": "../a/1.mp4/none.mp4",
+        "b/loop.mp4": "loop.mp4",
+        "b/.unseen.mp4": "../a/1.mp4",
+        "folder": "b/deep",
+        "into.mp4": "folder/2.mp4",
+        "out.mp4": "folder/../hard.mp4",
+        "b/deep/up": "..",
+        "c": "b",
+        "e": "empty",
+    }.items():
+        (root / "in" / name).symlink_to(target)
+    (root / "in" / "hard link.mp4").hardlink_to(root / "in" / "b" / "same.mp4")  # of what leads nowhere from here
+    return root / "in"
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
+def test_links_in_a_tar_are_what_they_would_be_had_it_been_extracted(tmp_path, form):
+    root = linked_folder(tmp_path / "folder")
+    (tmp_path / "tar" / "in").mkdir(parents=True)
+    (tmp_path / "tar" / "beside.mp4").write_text("4444")
+    subprocess.run(["tar", f"--format={form}", "-cf", tmp_path / "tar" / "in" / "all.tar", "-C", root, "."], check=True)
+    folder, tar = read_tree(root), read_tree(tmp_path / "tar" / "in")
+    assert list(tar.files) == list(folder.files)
+    assert tar.dangling == folder.dangling
+    assert len(tar.dangling) >= 4
+    assert {"folder/2.mp4", "c/deep/2.mp4", "b/hard.mp4", "b/beside.mp4", "b/hidden.mp4", "into.mp4", "out.mp4"} <= tar.files.keys()
+    for name, location in tar.files.items():
+        assert location.num_bytes() == folder.files[name].num_bytes(), name
+        assert name in tar.dangling or location.read_bytes() == folder.files[name].read_bytes(), name
+
+
+def test_a_link_in_a_tar_to_a_folder_outside_is_an_error(tmp_path):
+    write_files(tmp_path, {"elsewhere/1.mp4": "1", "root/a/2.mp4": "2"})
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to("../elsewhere")
+    subprocess.run(["tar", "-cf", tmp_path / "root" / "a.tar", "-C", tmp_path / "in", "link"], check=True)
+    with pytest.raises(ValueError, match=r"a.tar: its link link leads to a folder outside of it, .*elsewhere; extract it"):
+        read_tree(tmp_path / "root")
+
+
 def test_a_file_that_is_there_twice_is_an_error_that_names_both(tmp_path):
     write_files(tmp_path, {"train/1.mp4": ""})
     write_tar(tmp_path / "train" / "a.tar", {"1.mp4": ""})
