@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 
 from xkd.pipelines.convert.sources.tree import Tree
 
+SHOWN = 3  # clips that are there more than once, in an error
 MEDIA_SUFFIXES = frozenset(
     (
         *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
@@ -40,16 +41,23 @@ class Lookup:
                 self._names.setdefault(key(name), []).append(name)
 
     def find(self, *keys: Hashable) -> str | None:
-        """The file of the first of the keys that has one; ValueError where it has two."""
+        """The file of the first of the keys that has one; where it has two, a ValueError tells of all such clips."""
         for key in keys:
             if found := self._names.get(key):
                 if len(found) > 1:
-                    raise ValueError(
-                        f"{self._tree.root}: the clip {key} is there {len(found)} times, as {' and as '.join(found)}; keep one"
-                    )
+                    raise self._duplicates()
                 self._unlisted.pop(found[0], None)
                 return found[0]
         return None
+
+    def _duplicates(self) -> ValueError:
+        twice = [names for names in self._names.values() if len(names) > 1]
+        shown = "; ".join(" and ".join(names) for names in twice[:SHOWN]) + ("; ..." if len(twice) > SHOWN else "")
+        number = "1 clip is" if len(twice) == 1 else f"{len(twice)} clips are"
+        return ValueError(
+            f"{self._tree.root}: {number} there more than once: {shown}; keep one file of each (of clips that replace others:"
+            " extract these over the originals)"
+        )
 
     def unlisted(self) -> tuple[str, ...]:
         """The media files that were never found; a link that leads nowhere is one of them."""

@@ -109,8 +109,19 @@ def test_a_link_that_leads_nowhere_is_missing(folder):
 
 def test_the_same_clip_in_two_places_is_an_error_that_names_both(folder):
     root = folder({**FILES, "replacement/_0a1b2c3d4E_000003_000013.mp4": b""})
-    with pytest.raises(ValueError, match=r"_000013 is there 2 times, as replacement/_0a1\S+ and as train/_0a1\S+; keep one"):
+    both = r"replacement/_0a1\S+ and train/_0a1\S+"
+    with pytest.raises(ValueError, match=rf"1 clip is there more than once: {both}; keep one file of each .*extract these over"):
         DATASETS["kinetics400"].list(root, "train")
+
+
+def test_all_clips_that_are_there_twice_are_counted_in_one_error_and_the_first_are_named(folder):
+    clips = [f"{number:011d}_000000_000010" for number in range(5)]
+    rows = "".join(f"bowling,{number:011d},0,10,train\n" for number in range(5))
+    twice = {f"{place}/{clip}.mp4": b"" for clip in clips for place in ("train/bowling", "replacement")}
+    root = folder({"train.csv": f"label,youtube_id,time_start,time_end,split\n{rows}", **twice})
+    with pytest.raises(ValueError, match="5 clips are there more than once: ") as error:
+        DATASETS["kinetics400"].list(root, "train")
+    assert [clip in str(error.value) for clip in clips] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
