@@ -71,7 +71,11 @@ def make_plan(
     form = make_profile(profile, codec=codec, audio=audio)
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder; SOURCE is a folder of class folders of media files, or of a known data set")
+    described_as = source.resolve().name
+    _check_text(source, "the folder's name", [described_as])
+    _check_text(source, "split", [split])
     listing = DATASETS[dataset].list(source, split)
+    _check_text(source, "the class", listing.classes)
     items = _in_order(listing.items, shuffle)[:limit]
     _check_items(source, listing.classes, items)
     sizes = [item.location.num_bytes() for item in items]
@@ -87,7 +91,7 @@ def make_plan(
         part=part,
         source_identity=_identity(listing, items, sizes),
     )
-    described = Source(name=source.resolve().name, num_items=len(items), num_bytes=sum(sizes))
+    described = Source(name=described_as, num_items=len(items), num_bytes=sum(sizes))
     official = DATASETS[dataset].official.get(split, listing.official)
     return Plan(listing, items, settings, described, official, DATASETS[dataset].official_classes)
 
@@ -96,6 +100,15 @@ def _check_numbers(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise ValueError(f"{name}: {number} is not at least 1")
+
+
+def _check_text(source: Path, what: str, names: Sequence[str]) -> None:
+    """The manifest, in UTF-8, must be able to hold them; names of clips may be any bytes."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{source}: {what} {name!r} is not UTF-8; rename it (such as with `convmv`)") from None
 
 
 def _in_order(items: Sequence[Item], seed: int | None) -> list[Item]:

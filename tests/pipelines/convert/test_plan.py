@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from xkd.pipelines.convert.plan import _check_items, make_plan
@@ -57,3 +59,21 @@ def test_a_clip_listed_twice_is_one_error(tmp_path):
 def test_a_label_that_is_no_class_is_one_error(tmp_path):
     with pytest.raises(ValueError, match=r"'x/1.mp4' has the label 'cat', which is no class of the data set"):
         _check_items(tmp_path, ("a",), [item("x/1.mp4", label="cat")])
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [(b"media/caf\xe9/1.mp4", r"the class 'caf\\udce9'"), (b"m\xe9dia/a/1.mp4", r"the folder's name 'm\\udce9dia'")],
+)
+def test_a_name_that_the_manifest_cannot_hold_is_refused_before_any_work(tmp_path, path, named):
+    file = tmp_path / os.fsdecode(path)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"{named} is not UTF-8; rename it"):
+        plan(file.parent.parent)
+
+
+def test_a_clip_may_have_any_name(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
+    assert len(plan(tmp_path).items) == 1
