@@ -42,13 +42,15 @@ def contact_sheet(shards: ShardSet, out: Path, samples: int = 12) -> None:
     for index, (left, right) in zip(range(samples), axes.reshape(-1, 2), strict=False):
         sample = shards.sample(index)
         names = ", ".join(shards.classes[label] for label in sample.labels)
-        left.set_title(f"class {shorten(names, LABEL_LENGTH, placeholder=' ...')}   {sample.key}", fontsize=8, loc="left", pad=2)
+        title = f"class {shorten(names, LABEL_LENGTH, placeholder=' ...')}   {sample.key}"
+        left.set_title(title, fontsize=8, loc="left", pad=2, parse_math=False)
         _show_frames(left, sample, manifest.settings.profile)
         _show_sound(right, sample, manifest.settings.profile)
     figure.suptitle(
         f"{manifest.name}/{manifest.split}: the first {samples} of {len(shards)} samples. Frames and spectrogram (mel scale to"
         f" {manifest.audio.sample_rate // 2000} kHz) of the whole length",
         fontsize=10 if columns == 2 else 7,
+        parse_math=False,
     )
     save(figure, out)
 

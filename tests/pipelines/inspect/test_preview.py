@@ -60,6 +60,12 @@ def test_silence_and_short_sounds_have_levels(length):
     assert np.isfinite(mel_levels(np.zeros(length, np.int16), 16000)).all()
 
 
+def test_a_class_that_looks_like_a_formula_is_drawn(tiny_shards, tmp_path):
+    shards = ShardSet.open(tiny_shards)
+    named = shards.manifest.model_copy(update={"classes": ("$a_{$", "$b$"), "name": "$c_{$"})
+    contact_sheet(ShardSet(tiny_shards, named), tmp_path / "sheet.png", samples=2)
+
+
 def test_the_command_draws_a_sheet(tiny_shards, tmp_path, capsys):
     assert main(["shards", "preview", str(tiny_shards), "--out", str(tmp_path / "sheet.png"), "--samples", "2"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'sheet.png'}\n"
