@@ -36,12 +36,12 @@ def merge_shards(parts: Sequence[str | Path], out: str | Path) -> Summary:
     first = next(iter(manifests.values()))
     settings = first.settings.model_copy(update={"part": None})
     failures = sorted((failure for folder in manifests for failure in read_failures(folder)), key=lambda failure: failure.item)
-    if complete := find_complete(out, settings):
-        return Summary(out, complete, already_complete=True, failures=failures)
     found = sorted(((shard, folder) for folder in manifests for shard in manifests[folder].shards), key=lambda pair: pair[0].begin)
     if not found:
         raise ValueError(f"{', '.join(map(str, manifests))}: hold no sample; see their failures.jsonl")
     with writing_to(out):
+        if complete := find_complete(out, settings):
+            return Summary(out, complete, already_complete=True, failures=failures)
         if open_unfinished(out, Header(settings, first.versions)):
             raise ValueError(f"{out}: holds shards of an unfinished run; finish it, delete it, or choose another folder")
         shards = [_take(folder, shard, out, f"{settings.split}-{number:06d}") for number, (shard, folder) in enumerate(found)]

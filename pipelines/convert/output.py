@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from xkd.pipelines.manifest import MANIFEST, Manifest, Settings, ShardRecord, re
 
 FAILURES = "failures.jsonl"
 SOURCE = "source.json"
+LOCK = ".lock"
+SHOWN = 5  # lost files, in an error
 
 
 class StoppedRun(ValueError):
@@ -35,12 +38,18 @@ def writing_to(out: Path) -> Iterator[None]:
 
 
 def find_complete(out: Path, settings: Settings) -> Manifest | None:
-    """The manifest of a complete folder, None if it is not complete; ValueError if it was made with other settings."""
+    """The manifest of a complete folder, None if it is not complete.
+
+    ValueError if it was made with other settings, or files that belong to it are missing or cut.
+    """
     if not (out / MANIFEST).exists():
         return None
     manifest = read_manifest(out)
     if changed := _changes(manifest.settings.model_dump(), settings.model_dump()):
         raise ValueError(f"{out}: holds a complete shard set of another kind ({changed}); delete it or choose another folder")
+    if lost := list(_lost(out, manifest)):
+        shown = ", ".join(lost[:SHOWN]) + (f", and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
+        raise ValueError(f"{out}: was complete, but {shown}; put these files back from a copy, or delete {out} to make it anew")
     (out / JOURNAL).unlink(missing_ok=True)  # of a run that was killed after its last step but one
     return manifest
 
@@ -51,7 +60,7 @@ def open_unfinished(out: Path, header: Header) -> list[Stretch]:
     Shards that the journal does not name are deleted. ValueError if the folder holds anything else, or has other settings.
     """
     if not (out / JOURNAL).exists():
-        if any(path.name != f"{JOURNAL}{PARTIAL}" for path in out.iterdir()):
+        if any(path.name not in (f"{JOURNAL}{PARTIAL}", LOCK) for path in out.iterdir()):
             raise ValueError(f"{out}: is not empty, and what it holds is not an unfinished shard set; choose another folder")
         begin_journal(out, header)
         return []
@@ -100,6 +109,18 @@ def _changes(before: dict, now: dict) -> str:
     )
 
 
+def _lost(out: Path, manifest: Manifest) -> Iterator[str]:
+    sizes = dict.fromkeys((FAILURES, SOURCE))
+    for shard in manifest.shards:
+        sizes |= {f"{shard.name}{suffix}": None for suffix in SHARD_SUFFIXES}
+        sizes |= {f"{shard.name}.tar": shard.tar_bytes, f"{shard.name}.safetensors": shard.sidecar_bytes}
+    for name, size in sizes.items():
+        if not (out / name).exists():
+            yield f"{name} is missing"
+        elif size is not None and (found := (out / name).stat().st_size) != size:
+            yield f"{name} has {found} bytes instead of {size}"
+
+
 def _is_there(out: Path, shard: ShardRecord) -> bool:
     paths = [out / f"{shard.name}{suffix}" for suffix in SHARD_SUFFIXES]
     return all(path.exists() for path in paths) and paths[0].stat().st_size == shard.tar_bytes
@@ -114,15 +135,26 @@ def _delete_shards(out: Path, except_for: set[str]) -> None:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; it ends with the process. Where the file system has no locks, do without."""
-    descriptor = os.open(out, os.O_RDONLY)
+    """Hold the folder's lock, a file that is there for as long; it ends with the process. Where there are no locks, say so.
+
+    On NFS only a file that is open for writing can be locked.
+    """
+    path = out / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{out}: another run is writing here; wait for its end, or choose another folder") from None
-        except OSError:
-            pass
-        yield
+            held = os.path.samestat(os.fstat(descriptor), path.stat())
+        except (BlockingIOError, FileNotFoundError):  # another run has it, or had it and has just ended
+            held = False
+        except OSError as error:
+            held = True
+            sys.stderr.write(f"{out}: the file system has no locks ({error.strerror}); let no other run write here\n")
+        if not held:
+            raise ValueError(f"{out}: another run is writing here; wait for its end, or choose another folder")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)

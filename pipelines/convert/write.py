@@ -1,6 +1,7 @@
 """Writes a split of a dataset as a shard folder."""
 
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,17 +49,19 @@ def write_shards(
     more than one where its tar would have more than `shard_bytes`. `choices` are those of `make_plan`. Files that fail are listed
     in failures.jsonl; more than `max_failures` of them (a number, or a share of the items such as 0.05) stop the run.
 
-    Raises ValueError for wrong arguments, if no file is healthy, or if `out` holds anything else than the unfinished or finished
-    result of the same call; StoppedRun, which is one, if `out` cannot be written or too much fails.
+    Raises ValueError for wrong arguments, if no file is healthy, if one of `source` and `out` lies in the other, or if `out` holds
+    anything else than the unfinished or the whole finished result of the same call; StoppedRun, which is one, if `out` cannot be
+    written or too much fails.
     """
     source, out = Path(source), Path(out)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: {workers} is not at least 1")
+    _check_apart(source, out)
     plan = make_plan(source, dataset=dataset, split=split, profile=profile, **choices)
     allowed = _allowed_failures(max_failures, len(plan.places))
-    if complete := find_complete(out, plan.settings):
-        return Summary(out, complete, already_complete=True, failures=read_failures(out))
     with writing_to(out):
+        if complete := find_complete(out, plan.settings):
+            return Summary(out, complete, already_complete=True, failures=read_failures(out))
         header = Header(plan.settings, versions())
         done = open_unfinished(out, header)
         write_source(out, plan.listing.missing, plan.listing.unlisted)
@@ -77,9 +80,23 @@ def write_shards(
 
 
 def versions() -> dict[str, str]:
-    """What else decides the bytes of a shard set: the version of this code, and of the tools that encode."""
+    """What else decides the bytes of a shard set: the version of this code, and of the tools that encode, and the architecture."""
     libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-    return {"conversion": str(CONVERSION), "av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **libraries}
+    return {
+        "conversion": str(CONVERSION),
+        "av": av.__version__,
+        "ffmpeg": av.ffmpeg_version_info,
+        **libraries,
+        "machine": platform.machine(),
+    }
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    inside, folder = out.resolve(), source.resolve()
+    if inside.is_relative_to(folder):
+        raise ValueError(f"{out}: lies in SOURCE, {source}, and would be taken for a part of it; choose a folder outside of SOURCE")
+    if folder.is_relative_to(inside):
+        raise ValueError(f"{out}: holds SOURCE, {source}; choose a folder that does not")
 
 
 def _allowed_failures(limit: float | None, items: int) -> float:

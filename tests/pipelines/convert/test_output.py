@@ -1,4 +1,8 @@
+import errno
+import fcntl
 import json
+import os
+import shutil
 
 import pytest
 
@@ -40,6 +44,23 @@ def test_a_complete_folder_is_found_by_equal_settings_only(tiny_shards, tmp_path
         find_complete(tiny_shards, other)
 
 
+def test_a_complete_folder_that_lost_files_is_an_error_that_names_them(tiny_shards, tmp_path):
+    out = shutil.copytree(tiny_shards, tmp_path / "out")
+    settings = read_manifest(out).settings
+    size = (out / "train-000001.tar").stat().st_size
+    os.truncate(out / "train-000001.tar", 512)
+    (out / "train-000000.idx").unlink()
+    with pytest.raises(
+        ValueError, match=r"was complete, but train-000000.idx is missing, train-000001.tar has 512 bytes instead of"
+    ):
+        find_complete(out, settings)
+    for path in out.glob("*-*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"train-000000.tar is missing, .*, and 3 more; put these files back .* or delete"):
+        find_complete(out, settings)
+    assert size > 512
+
+
 def test_what_the_journal_names_is_kept_and_other_shards_are_deleted(begun, header):
     before = names(begun)
     for name in ("train-000007.tar", "train-000007.idx", "train-000008.tar.partial", "notes.txt"):
@@ -72,6 +93,7 @@ def test_an_unfinished_folder_of_other_settings_or_versions_is_left_alone(begun,
     for other, change in [
         (Header(header.settings.model_copy(update={"shuffle": 3}), header.versions), "shuffle was None and is now 3"),
         (Header(header.settings, {**header.versions, "av": "1"}), "av was '.*' and is now '1'"),
+        (Header(header.settings, {**header.versions, "machine": "z80"}), "machine was '.*' and is now 'z80'"),
     ]:
         with pytest.raises(ValueError, match=rf"an unfinished shard set of another kind \({change}\); finish it with"):
             open_unfinished(begun, other)
@@ -97,6 +119,39 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         pass
     with writing_to(tmp_path):
         pass
+
+
+def test_the_lock_is_held_where_only_files_open_for_writing_can_be_locked(tmp_path, monkeypatch, capsys):
+    lock = fcntl.flock
+
+    def as_on_nfs(descriptor, operation):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with writing_to(tmp_path), pytest.raises(ValueError, match="another run is writing here"), writing_to(tmp_path):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_system_without_locks_is_told_and_does_not_stop_a_run(tmp_path, monkeypatch, capsys):
+    def without_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    with writing_to(tmp_path):
+        pass
+    assert (
+        capsys.readouterr().err == f"{tmp_path}: the file system has no locks (No locks available); let no other run write here\n"
+    )
+
+
+def test_the_lock_leaves_nothing_and_is_no_strange_file(header, tmp_path):
+    (tmp_path / ".lock").write_bytes(b"")  # of a run that was killed
+    with writing_to(tmp_path):
+        assert open_unfinished(tmp_path, header) == []
+    assert names(tmp_path) == ["journal.jsonl"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):

@@ -1,4 +1,6 @@
 import json
+import platform
+import subprocess
 from dataclasses import replace
 
 import av
@@ -65,6 +67,40 @@ def test_a_second_run_changes_nothing_and_other_settings_are_refused(mixed_folde
     assert contents(out) == before
     with pytest.raises(ValueError, match="split was 'test' and is now 'train'"):
         write_shards(mixed_folder, out, split="train", workers=1)
+
+
+def test_a_finished_folder_that_lost_a_tar_is_not_already_complete(mixed_folder, tmp_path):
+    write_shards(mixed_folder, tmp_path, split="test", workers=1)
+    (tmp_path / "test-000000.tar").unlink()
+    with pytest.raises(ValueError, match=r"was complete, but test-000000.tar is missing; put these files back"):
+        write_shards(mixed_folder, tmp_path, split="test", workers=1)
+
+
+def test_a_source_and_an_output_that_lie_in_one_another_are_refused(tmp_path):
+    write_clip(tmp_path / "media" / "a" / "0.mp4", seconds=0.3)
+    (tmp_path / "link").symlink_to(tmp_path / "media")
+    for out in ("media/shards", "media", "link/a/shards"):
+        with pytest.raises(ValueError, match="lies in SOURCE"):
+            write_shards(tmp_path / "media", tmp_path / out, split="train", workers=1)
+    with pytest.raises(ValueError, match="holds SOURCE"):
+        write_shards(tmp_path / "media", tmp_path, split="train", workers=1)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0.mp4", "a", "link", "media"]
+
+
+def test_links_that_lead_nowhere_are_failures_and_links_in_a_tar_are_clips(tmp_path):
+    write_clip(tmp_path / "media" / "a" / "0.mp4", seconds=0.3)
+    for name, target in {"loop.mp4": "loop.mp4", "through.mp4": "0.mp4/x", "link.mp4": "0.mp4", "none.mp4": "1.mp4"}.items():
+        (tmp_path / "media" / "a" / name).symlink_to(target)
+    (tmp_path / "media" / "a" / "hard.mp4").hardlink_to(tmp_path / "media" / "a" / "0.mp4")
+    (tmp_path / "tar").mkdir()
+    subprocess.run(["tar", "-cf", tmp_path / "tar" / "a.tar", "-C", tmp_path / "media", "a"], check=True)
+    found = [write_shards(tmp_path / name, tmp_path / "out" / name, split="train", workers=1) for name in ("media", "tar")]
+    for summary in found:
+        assert {failure.name for failure in summary.failures} == {"a/loop.mp4", "a/through.mp4", "a/none.mp4"}
+        assert all(failure.reason.startswith("it cannot be read: ") for failure in summary.failures)
+        assert summary.manifest.num_samples == 3
+    assert found[0].manifest.identity == found[1].manifest.identity
+    assert found[0].manifest.settings == found[1].manifest.settings
 
 
 def test_a_changed_source_is_not_already_complete(tmp_path):
@@ -135,6 +171,7 @@ def test_the_manifest_says_what_was_there_and_what_became_of_it(mixed_folder, tm
     assert manifest.source.num_bytes == sum(path.stat().st_size for path in (mixed_folder / "train").rglob("*") if path.is_file())
     assert dict(zip(manifest.classes, manifest.class_samples, strict=True)) == {"a": 5, "b": 4, "c": 0}
     assert manifest.versions["av"] == av.__version__
+    assert manifest.versions["machine"] == platform.machine()
     for shard in manifest.shards:
         for suffix, expected in ((".tar", shard.tar_sha256), (".idx", shard.index_sha256), (".safetensors", shard.sidecar_sha256)):
             assert sha256_of(tmp_path / f"{shard.name}{suffix}") == expected
