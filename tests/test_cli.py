@@ -49,10 +49,17 @@ def test_a_benchmark_reads_its_own_options(name, capsys):
 
 WRITE = ["shards", "write", "media", "--dataset", "folder", "--split", "train", "--out", "shards"]
 WRITE_WRONGLY = [[*WRITE, "--part", "2"], [*WRITE, "--part", "a/b"], [*WRITE, "--max-failures", "few"]]
+NUMBERS = ["--workers", "--limit", "--shard-samples", "--shard-bytes"]
+WRITE_WRONGLY += [[*WRITE, "--dry-run", option, number] for option in NUMBERS for number in ("0", "-2", "x")]
+CHECK_WRONGLY = [
+    ["shards", "check", "shards", "--workers", "-1"],
+    ["shards", "preview", "shards", "--out", "a.png", "--samples", "0"],
+]
 
 
 @pytest.mark.parametrize(
-    "arguments", [*WRITE_WRONGLY, [], ["trian"], ["shards"], ["env", "--fast"], ["train"], ["avdigits", "out", "--train", "x"]]
+    "arguments",
+    [*WRITE_WRONGLY, *CHECK_WRONGLY, [], ["trian"], ["shards"], ["env", "--fast"], ["train"], ["avdigits", "out", "--train", "x"]],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -69,9 +76,10 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval"),
         (["shards", "write", "none", "--dataset", "folder", "--split", "train", "--out", "shards"], "none: no such folder"),
         (
-            ["shards", "write", ".", "--dataset", "folder", "--split", "train", "--out", "shards", "--part", "3/2"],
+            ["shards", "write", ".", "--dataset", "folder", "--split", "train", "--out", "../shards", "--part", "3/2"],
             "part: 3/2 is not one of 1/2 to 2/2",
         ),
+        (["shards", "write", ".", "--dataset", "folder", "--split", "train", "--out", "shards"], "shards: lies in SOURCE, ."),
         (["shards", "merge", "part", "--out", "shards"], "part: no such shard folder"),
         (["avdigits", "out", "--train", "-1", "--test", "1"], "train=-1 must be at least 0"),
     ],

@@ -9,11 +9,8 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 75
-EXIT_CODES = (
-    f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usage or configuration, "
-    f"{STOPPED} stopped on request after saving (start again to go on)"
-)
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+EXIT_CODES = f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usage or configuration"
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
@@ -155,6 +152,12 @@ def _part(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
 def _count_or_share(text: str) -> float:
     try:
         return int(text) if text.isdecimal() else float(text)
@@ -162,7 +165,7 @@ def _count_or_share(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number, such as 20, nor a share, such as 0.05") from None
 
 
-_WORKERS = argument("--workers", type=int, metavar="N", help="processes (default: one per usable core)")
+_WORKERS = argument("--workers", type=_positive, metavar="N", help="processes (default: one per usable core)")
 _FOLDER = argument("folder", metavar="DIR", type=Path, help="shard folder")
 # The deepspeed launcher passes it; the environment variable LOCAL_RANK, which is read, says the same.
 _LOCAL_RANK = argument("--local_rank", type=int, help=argparse.SUPPRESS)
@@ -197,10 +200,10 @@ COMMANDS = (
             argument("--codec", metavar="NAME", help="of video, in place of the profile's: vp9, h264, hevc or mjpeg"),
             argument("--audio", metavar="NAME", help="codec of sound, in place of the profile's: pcm16 or flac"),
             _WORKERS,
-            argument("--limit", type=int, metavar="N", help="convert the first N items only"),
+            argument("--limit", type=_positive, metavar="N", help="convert the first N items only"),
             argument("--shuffle", type=int, metavar="SEED", help="another order (default: that of the names' hashes)"),
-            argument("--shard-samples", type=int, default=1000, metavar="N", help="items a shard (default 1000)"),
-            argument("--shard-bytes", type=int, default=2 * 10**9, metavar="N", help="largest tar (default 2000000000)"),
+            argument("--shard-samples", type=_positive, default=1000, metavar="N", help="items a shard (default 1000)"),
+            argument("--shard-bytes", type=_positive, default=2 * 10**9, metavar="N", help="largest tar (default 2000000000)"),
             argument("--part", type=_part, metavar="i/n", help="the i-th of n parts, from 1 on; join them with `shards merge`"),
             argument("--max-failures", type=_count_or_share, metavar="N", help="stop beyond: a number, or a share such as 0.05"),
             argument("--dry-run", action="store_true", help="say what would be done, from a few items; write nothing"),
@@ -233,7 +236,7 @@ COMMANDS = (
         (
             _FOLDER,
             argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write"),
-            argument("--samples", type=int, default=12, metavar="N", help="the first N samples (default 12)"),
+            argument("--samples", type=_positive, default=12, metavar="N", help="the first N samples (default 12)"),
         ),
     ),
     Command("train", "pre-train", pretrain, (*_CONFIG, _LOCAL_RANK)),

@@ -26,9 +26,11 @@ def check_shards(folder: str | Path, decode: bool = False, workers: int | None =
     """All that is wrong with a finished shard folder, a sentence each; `decode` decodes every member as well.
 
     `workers` processes share the shards (default: one per usable core); 1 checks in this process. Raises ValueError if there is
-    no such folder.
+    no such folder, or `workers` is not at least 1.
     """
     folder = Path(folder)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers: {workers} is not at least 1")
     workers = workers or len(os.sched_getaffinity(0))
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such shard folder")
@@ -38,11 +40,12 @@ def check_shards(folder: str | Path, decode: bool = False, workers: int | None =
         return [str(error)]
     problems = [*_manifest_problems(folder, manifest), *_folder_problems(folder, manifest)]
     check = partial(check_shard, folder=folder, manifest=manifest, decode=decode)
-    workers = min(workers, len(manifest.shards))
+    workers = max(1, min(workers, len(manifest.shards)))
     found = (
         map(check, manifest.shards) if workers == 1 else map_in_order(check, manifest.shards, workers, item_seconds=SHARD_SECONDS)
     )
-    for shard_problems in tqdm(found, total=len(manifest.shards), unit="shard", desc="check", mininterval=1):
+    progress = tqdm(found, total=len(manifest.shards), unit="shard", desc="check", mininterval=1)
+    for _, shard_problems in zip(manifest.shards, progress, strict=True):
         problems += shard_problems
     return problems or list(_duplicates(folder, manifest))
 

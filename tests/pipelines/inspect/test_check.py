@@ -10,6 +10,7 @@ import pytest
 from xkd.cli import main
 from xkd.pipelines.convert.shard import SHARD_SUFFIXES
 from xkd.pipelines.convert.summary import totals
+from xkd.pipelines.inspect import check
 from xkd.pipelines.inspect.check import check_shards
 from xkd.pipelines.manifest import read_manifest
 from xkd.pipelines.sidecar import open_sidecar, pack, serialize, unpack
@@ -235,6 +236,22 @@ def test_the_command_prints_what_is_wrong_and_exits_with_1(tiny_shards, copy, ca
     assert problem == f"{folder / 'train-000001.tar'}: is missing"
     assert last.startswith(f"{folder}: 1 problem;")
     assert main(["shards", "check", str(folder / "absent")]) == 2
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_number_of_workers_that_would_check_nothing_is_an_error(tiny_shards, workers):
+    with pytest.raises(ValueError, match=f"workers: {workers} is not at least 1"):
+        check_shards(tiny_shards, workers=workers)
+
+
+def test_a_shard_without_a_result_is_never_taken_for_a_good_one(tiny_shards, monkeypatch):
+    monkeypatch.setattr(check, "map_in_order", lambda *_, **__: iter([[]]))
+    with pytest.raises(ValueError, match="zip"):
+        check_shards(tiny_shards, workers=2)
+
+
+def test_an_empty_part_has_nothing_to_find(empty_part):
+    assert check_shards(empty_part, workers=2) == []
 
 
 def test_an_unfinished_folder_is_a_problem_and_not_a_traceback(tiny_shards, copy):
