@@ -118,6 +118,7 @@ def map_in_order(
     An item whose worker dies, or is still in work after `item_seconds`, is tried again in a fresh worker while no other item is in
     work, and if that fails too its result is `lost(item, reason)`; RuntimeError where `lost` is not given.
     """
+    assert workers >= 1, workers
     upcoming, waiting, again = iter(items), deque(), deque()
     crew = _Crew(function, workers, item_seconds)
     try:
