@@ -17,7 +17,7 @@ from xkd.jobs import schemas
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import find_place
+from xkd.train.distributed import claim_device, find_place
 from xkd.train.engine import Engine, join_process_group
 from xkd.train.trainer import Trainer
 
@@ -64,9 +64,10 @@ def setup(work: Work, provider: str) -> Iterator[Round]:
     assert provider == "deepspeed", provider
     shards = ShardSet.open(work.config.data.train)
     batch_size = work.config.train.global_batch
-    with Loader(shards, work.config.data, preset="pretrain", batch_size=batch_size, seed=work.config.seed) as loader:
-        batches = cycle([batch for epoch in range(NUM_BATCHES) for batch in islice(loader.epoch(epoch), 1)])
     place = find_place()
+    settings = {"batch_size": batch_size, "seed": work.config.seed, "device": claim_device(place)}
+    with Loader(shards, work.config.data, preset="pretrain", **settings) as loader:
+        batches = cycle([batch for epoch in range(NUM_BATCHES) for batch in islice(loader.epoch(epoch), 1)])
     join_process_group()
     try:
         trainer = Trainer(work.config, place, steps_per_epoch=len(shards) // batch_size)

@@ -117,8 +117,14 @@ def test_a_base_that_closes_a_circle_is_named_with_the_circle(write):
     assert errors_of(path) == ["one.yaml: base: 'sub/two.yaml' closes a circle: sub/two.yaml -> one.yaml -> sub/two.yaml"]
 
 
+def test_a_base_may_be_a_packaged_configuration(write):
+    found = plain(read_with_base(write("base: pretrain/demo.yaml\nseed: 7")))
+    assert (found["job"], found["seed"]) == ("pretrain", 7)
+
+
 @pytest.mark.parametrize(
-    ("base", "says"), [("none.yaml", "'none.yaml' does not exist (looked for none.yaml)"), ("[a]", "['a'] is not the path of one")]
+    ("base", "says"),
+    [("none.yaml", "'none.yaml' does not exist (looked for none.yaml, and among"), ("[a]", "['a'] is not the path of one")],
 )
 def test_a_base_that_cannot_be_read_is_named(write, base, says):
     (error,) = errors_of(write(f"base: {base}"))

@@ -48,4 +48,4 @@ def test_the_demo_goes_from_nothing_to_a_report(tmp_path):
 def test_a_demo_whose_net_learns_nothing_fails_with_the_reason(tmp_path):
     result = run_demo(tmp_path, "optim.lr=1e-12", "ema.video=1", "ema.audio=1")
     assert result.returncode == 1
-    assert "\n- NO: " in result.stdout
+    assert "\n- NO: video: error of masked patches" in result.stdout

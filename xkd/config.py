@@ -66,31 +66,42 @@ def dump(config: BaseModel) -> str:
 
 def locate(path: str | Path) -> Path:
     path = Path(path)
-    packaged = Path(str(files("xkd.configs"))) / path
-    for candidate in (path, packaged):
+    for candidate in (path, _packaged() / path):
         if candidate.is_file():
             return candidate
     raise ConfigError(f"{path}: no such configuration file, neither from {Path.cwd()} nor among the packaged ones")
+
+
+def _packaged() -> Path:
+    return Path(str(files("xkd.configs")))
 
 
 # Reading files and overrides into trees: nested dicts whose leaves are Values.
 
 
 def read_with_base(path: Path, children: tuple[Path, ...] = ()) -> dict:
-    """The tree of a file merged over that of its `base:`, a path relative to the file that names it."""
+    """The tree of a file merged over that of its `base:`, a path relative to the file that names it, or a packaged one."""
     tree = read(path)
     base = tree.pop("base", None)
     if base is None:
         return tree
     if not (isinstance(base, Value) and isinstance(base.value, str)):
         raise ConfigError(f"{path}: base: {quote(plain(base))} is not the path of one yaml file")
-    base_path = Path(os.path.normpath(path.parent / base.value))
+    base_path = _find_base(path, base.value)
     chain = (*children, path)
     if base_path.resolve() in [file.resolve() for file in chain]:
         raise ConfigError(f"{path}: base: {quote(base.value)} closes a circle: {' -> '.join(map(str, (*chain, base_path)))}")
     if not base_path.is_file():
-        raise ConfigError(f"{path}: base: {quote(base.value)} does not exist (looked for {base_path})")
+        raise ConfigError(
+            f"{path}: base: {quote(base.value)} does not exist (looked for {base_path}, and among the packaged configurations)"
+        )
     return merge(read_with_base(base_path, chain), tree)
+
+
+def _find_base(path: Path, base: str) -> Path:
+    """The file that `base:` names: beside the file that names it, else among the packaged ones."""
+    beside, packaged = Path(os.path.normpath(path.parent / base)), _packaged() / base
+    return packaged if packaged.is_file() and not beside.is_file() else beside
 
 
 def read(path: Path) -> dict:

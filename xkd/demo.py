@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from xkd.env import gpu_names
+
 CONFIG = "pretrain/demo.yaml"
 RANKS = 2
 
@@ -25,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
 
 def commands(out: Path, train: int, test: int, overrides: Sequence[str]) -> list[list[str]]:
     """What a user would type, without the leading `python -m`."""
-    workers = ["--workers", str(os.cpu_count())]
+    ranks = min(RANKS, len(gpu_names())) or RANKS
+    workers = ["--workers", str(len(os.sched_getaffinity(0)))]
     media, shards, run = out / "media", out / "shards", out / "run"
     fields = [f"data.train={shards / 'train'}", f"data.test={shards / 'test'}", f"run_dir={run}", *overrides]
     return [
@@ -34,7 +37,7 @@ def commands(out: Path, train: int, test: int, overrides: Sequence[str]) -> list
             ["xkd", "shards", "write", str(media), "--dataset", "folder", "--split", split, "--out", str(shards / split), *workers]
             for split in ("train", "test")
         ),
-        ["deepspeed", "--num_accelerators", str(RANKS), "--log_level", "error", "--module", "xkd.train", CONFIG, *fields],
+        ["deepspeed", "--num_accelerators", str(ranks), "--log_level", "error", "--module", "xkd.train", CONFIG, *fields],
         ["xkd", "report", str(run), "--out", str(out / "report")],
     ]
 
@@ -67,7 +70,8 @@ def _run(command: list[str]) -> int:
 
 def _finished(run_dir: Path) -> bool:
     """Whether the run says so itself: the deepspeed launcher returns 0 when a signal ends it."""
-    state = json.loads((run_dir / "state.json").read_text())
+    file = run_dir / "state.json"
+    state = json.loads(file.read_text()) if file.exists() else {"status": "failed"}
     if state["status"] != "done":
         print(f"{run_dir}: {state['status']}: {state.get('reason', 'no reason recorded')}", file=sys.stderr)
     return state["status"] == "done"

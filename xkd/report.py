@@ -19,6 +19,7 @@ from xkd.pipelines.loader import Loader
 
 MODALITIES = ("video", "audio")
 COLLAPSED = 1 / 3  # of the untrained net's deviation of features
+SUPERVISED_BATCH = 16
 PICTURES = {
     "contact-sheet.png": "Test clips as stored in the shards: frames, spectrogram, class",
     "loss-curves.png": "Training",
@@ -43,6 +44,7 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     """
     architecture = read_architecture(run_dir)
     shards = open_splits(architecture, run_dir, EvalShards())
+    metrics = _read_metrics(run_dir)
     trained, untrained = load_trained(run_dir), architecture.build(seed)
     out.mkdir(parents=True, exist_ok=True)
     with Loader(shards["test"], architecture.data, preset="eval", batch_size=BATCH_SIZE) as loader:
@@ -54,10 +56,9 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
         shards,
         backbone=backbone,
         svm=SvmConfig(),
-        supervised=SupervisedConfig(epochs=supervised_epochs),
+        supervised=SupervisedConfig(epochs=supervised_epochs, batch_size=min(SUPERVISED_BATCH, len(shards["train"]))),
         seed=seed,
     )
-    metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     checks = [*_training_checks(metrics), *_net_checks(diagnosis), _gain_check(correct)]
     contact_sheet(shards["test"], out / "contact-sheet.png")
     visualize.loss_curves(metrics, out / "loss-curves.png")
@@ -70,8 +71,18 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     return all(check.holds for check in checks if check.required)
 
 
+def _read_metrics(run_dir: Path) -> list[dict]:
+    path = run_dir / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if not rows:
+        raise ValueError(f"{path}: holds no training metrics: let `xkd train` take at least train.log_every steps")
+    return rows
+
+
 def _training_checks(metrics: list[dict]) -> list[Check]:
     first, last = metrics[0], metrics[-1]
+    if "recon" not in last:
+        return []
     sentence = f"reconstruction loss in training fell from {first['recon']:.3f} to {last['recon']:.3f}"
     return [Check(sentence, last["recon"] < first["recon"], required=True)]
 
@@ -101,7 +112,7 @@ def _summary(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct,
         f"{facts['samples']} {split} clips of {facts['name']}, shards {facts['shards_sha256'][:12]}"
         for split, facts in ((split, identity(shard_set)) for split, shard_set in shards.items())
     )
-    entropy = ", ".join(f"{modality} {last[f'teacher_entropy_{modality}']:.2f}" for modality in MODALITIES)
+    entropies = [f"{modality} {last[name]:.2f}" for modality in MODALITIES if (name := f"teacher_entropy_{modality}") in last]
     return "\n".join(
         [
             f"# {run_dir}: {last['step']} steps, {backbone} encoders",
@@ -110,7 +121,7 @@ def _summary(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct,
             "Differences on the same clips, in points [95 % paired bootstrap interval].\n",
             markdown(differences(correct, TRAINED), signed=True),
             *(f"- {'yes' if check.holds else 'NO'}: {check.sentence}" for check in checks),
-            f"- entropy of the teachers' outputs in nats: {entropy}",
+            f"- entropy of the teachers' outputs in nats: {', '.join(entropies) or 'not computed in this run'}",
             f"- {data}\n",
         ]
     )

@@ -1,10 +1,11 @@
-"""The gather that gradients pass through, on real gloo ranks."""
+"""A rank's place, and the gather that gradients pass through, on real gloo ranks."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from xkd.train.distributed import gather
+from xkd.train.distributed import VARIABLES, Place, find_place, gather
 
 WORLD_SIZE, ROWS, WIDTH = 2, 3, 4
 
@@ -37,3 +38,28 @@ def test_a_loss_on_gathered_rows_has_the_gradient_of_one_process(tmp_path):
     for value, gradient in results.values():
         torch.testing.assert_close(torch.tensor(value), loss.detach(), rtol=1e-6, atol=0)
         torch.testing.assert_close(torch.tensor(gradient), weight.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """No launcher's variables, and none left behind."""
+    for name in (*VARIABLES, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_a_plain_start_is_the_only_rank(bare):
+    assert find_place() == Place(rank=0, local_rank=0, world_size=1)
+
+
+def test_several_slurm_tasks_without_a_launcher_are_refused(bare):
+    bare.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(ValueError, match="4 SLURM tasks were started, but no launcher told them their ranks"):
+        find_place()
+
+
+def test_half_an_environment_is_refused_by_name(bare):
+    bare.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="but not LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"):
+        find_place()

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 def launch(shards, run_dir, *overrides, ranks=2):
     launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", str(ranks), "--log_level", "error")
-    data = (f"data.train={shards}", f"run_dir={run_dir}")
+    data = (f"data.train={shards}", f"data.test={shards}", f"run_dir={run_dir}")
     command = (*launcher, "--module", "xkd.train", "configs/pretrain/demo.yaml", *data, *ARGUMENTS, *overrides)
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
@@ -71,7 +71,7 @@ def test_a_run_directory_of_another_configuration_is_refused(finished_run, tiny_
     result = launch(tiny_shards, finished_run, "seed=1")
     assert result.returncode != 0
     assert "another configuration" in result.stderr
-    assert "seed: 1" in result.stderr
+    assert "seed was 0 and is now 1" in result.stderr
     assert "Traceback" not in result.stderr
 
 

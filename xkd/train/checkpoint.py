@@ -20,7 +20,7 @@ def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Plac
     """Saves the run after `step` steps; every rank must call it. Returns the checkpoint's folder.
 
     The folder holds DeepSpeed's own state (to go on with), `weights.safetensors` (the whole network in fp32, to evaluate without
-    DeepSpeed) and `meta.json`. `checkpoints/latest` names it once it is complete.
+    DeepSpeed) and `meta.json`. `checkpoints/latest` names it once it is complete; older checkpoints are deleted then.
     """
     checkpoints = run_dir / "checkpoints"
     temporary, final = checkpoints / f"step-{step:06d}.tmp", checkpoints / f"step-{step:06d}"
@@ -40,6 +40,9 @@ def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Plac
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         write_atomically(checkpoints / "latest", final.name + "\n")
+        for old in checkpoints.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old)
     dist.barrier()
     return final
 
@@ -53,9 +56,14 @@ def _fsync(path: Path) -> None:
 
 
 def latest(run_dir: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None."""
+    """The newest complete checkpoint of a run, or None. Raises ValueError where `latest` names one that is not there."""
     pointer = run_dir / "checkpoints" / "latest"
-    return pointer.parent / pointer.read_text().strip() if pointer.exists() else None
+    if not pointer.exists():
+        return None
+    folder = pointer.parent / pointer.read_text().strip()
+    if not (folder / "meta.json").is_file():
+        raise ValueError(f"{folder}: is not a complete checkpoint, though {pointer} names it: copy it back, or start a new run_dir")
+    return folder
 
 
 def restore(folder: Path, engine: Engine, place: Place) -> int:

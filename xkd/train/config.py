@@ -11,6 +11,19 @@ from xkd.model.config import ModelConfig
 from xkd.model.geometry import check_views
 from xkd.pipelines.config import DataConfig
 
+# What the trainer decides itself: the batch, clipping (per tensor, not DeepSpeed's), precision.
+OWN_DEEPSPEED_KEYS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "bf16",
+    "fp16",
+    "torch_autocast",
+    "optimizer",
+    "scheduler",
+)
+
 
 class OptimConfig(Settings):
     """AdamW and its schedule; the defaults are the paper's (method: warm-up 30 of 800 epochs at a global batch of 256)."""
@@ -45,7 +58,8 @@ class RunConfig(Settings):
     epochs: float = Field(800, gt=0, description="length of the run and of every schedule")
     max_steps: int | None = Field(None, gt=0, description="stop early after this many steps; schedules still span `epochs`")
     log_every: int = Field(20, gt=0, description="steps between two lines of metrics.jsonl")
-    checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints; none: only at the end")
+    checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints, of which the newest is kept")
+    max_skipped_steps: int = Field(10, gt=0, description="stop after so many steps in a row whose gradients are not finite")
 
 
 class DeepSpeedConfig(Settings):
@@ -53,6 +67,17 @@ class DeepSpeedConfig(Settings):
 
     zero_stage: Literal[1, 2] = Field(1, description="1 shards the optimizer's state, 2 the gradients too")
     overrides: dict = Field({}, description="merged over the generated DeepSpeed configuration as it is")
+
+    @model_validator(mode="after")
+    def _check(self):
+        zero = self.overrides.get("zero_optimization", {})
+        taken = [name for name in OWN_DEEPSPEED_KEYS if name in self.overrides] + ["zero_optimization.stage"] * ("stage" in zero)
+        if taken:
+            raise ValueError(
+                f"overrides: {', '.join(taken)} cannot be set here, since the trainer relies on them: "
+                "use train.global_batch, clip and deepspeed.zero_stage"
+            )
+        return self
 
 
 class PretrainConfig(Settings):

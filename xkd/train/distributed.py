@@ -3,10 +3,13 @@
 import os
 import socket
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,31 @@ def find_place() -> Place:
     """This process's place, as the launcher's environment variables tell it.
 
     A plain `python` start has none of them: it becomes the only rank, and the variables are set for the process group.
+    Raises ValueError where some are missing, or where this is one of several SLURM tasks that no launcher has numbered.
     """
     if "RANK" not in os.environ:
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        if tasks > 1:
+            raise ValueError(
+                f"{tasks} SLURM tasks were started, but no launcher told them their ranks: "
+                "start one task a node that runs `deepspeed` or `torchrun`"
+            )
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing:
+        raise ValueError(f"RANK is set in the environment, but not {', '.join(missing)}: start with `deepspeed` or `torchrun`")
     return Place(*(int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
 
 
 def claim_device(place: Place) -> Literal["cpu", "gpu"]:
-    """Makes this rank's GPU the current one, and says whether there is one."""
+    """Makes this rank's GPU the current one, and says whether there is one. Raises ValueError where there are too few."""
     if not torch.cuda.is_available():
         return "cpu"
+    if place.local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"rank {place.rank} is number {place.local_rank} of its machine, which shows it {torch.cuda.device_count()} GPUs: "
+            "start as many ranks as there are GPUs, and let each see all of them"
+        )
     torch.cuda.set_device(place.local_rank)
     return "gpu"
 
@@ -40,6 +58,13 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def from_rank_0(value: T) -> T:
+    """Rank 0's `value`, on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

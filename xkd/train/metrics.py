@@ -1,11 +1,15 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard, and a progress bar or plain lines for people."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
+
+from xkd.train.run_directory import write_atomically
 
 SHOWN = ("loss", "recon", "cmkd", "align")
 
@@ -19,7 +23,7 @@ class MetricsWriter:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._file = (run_dir / "metrics.jsonl").open("a", buffering=1)
+        self._file = _reopen(run_dir / "metrics.jsonl", start_step)
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step or None)
         self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
         self._total, self._began, self._start = total_steps, time.monotonic(), start_step
@@ -33,7 +37,8 @@ class MetricsWriter:
         """Records `values` after `step` steps; shows the loss parts, clips/s and the share of time spent waiting for data."""
         if not self._enabled:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         line = " ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
@@ -55,3 +60,10 @@ class MetricsWriter:
 
     def __exit__(self, *error) -> None:
         self.close()
+
+
+def _reopen(path: Path, start_step: int) -> TextIO:
+    """The file of rows, without those of steps that a resumed run will do again."""
+    rows = path.read_text().splitlines(keepends=True) if path.exists() else []
+    write_atomically(path, "".join(row for row in rows if json.loads(row)["step"] <= start_step))
+    return path.open("a", buffering=1)

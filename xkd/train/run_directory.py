@@ -4,9 +4,11 @@ import json
 import os
 from pathlib import Path
 
-from xkd.config import dump
+from xkd.config import dump, load
 from xkd.env import environment
 from xkd.train.config import PretrainConfig
+
+MAY_CHANGE = {"train.max_steps", "train.log_every", "train.checkpoint_every"}
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -19,27 +21,48 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def prepare(config: PretrainConfig) -> None:
-    """Makes the run directory, or checks that the one that is there belongs to the same configuration.
+def check(config: PretrainConfig) -> None:
+    """Raises ValueError where the run directory belongs to a run of another configuration, naming every field that differs.
 
-    `train.max_steps` may differ, since it alters no schedule. Raises ValueError with the differing lines otherwise.
+    `train.max_steps` and how often to report and save may differ, since they alter no number of the run.
     """
-    folder, resolved = config.run_dir, dump(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "config.yaml"
-    if saved.exists():
-        changed = sorted(set(_lines(saved.read_text())) ^ set(_lines(resolved)))
-        if changed:
-            raise ValueError(
-                f"{saved}: this run was started with another configuration ({'; '.join(changed[:6])}): "
-                "go on with the same one, or choose another run_dir"
-            )
-    write_atomically(saved, resolved)
-    write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    saved = config.run_dir / "config.yaml"
+    if not saved.exists():
+        return
+    before = _fields(load(saved, [], {config.job: PretrainConfig}).model_dump(mode="json"))
+    now = _fields(config.model_dump(mode="json"))
+    changed = [
+        f"{name} was {before.get(name)} and is now {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"{saved}: this run was started with another configuration ({'; '.join(changed)}): "
+            "go on with the same one, or choose another run_dir"
+        )
 
 
-def _lines(resolved: str) -> list[str]:
-    return [line.strip() for line in resolved.splitlines() if "max_steps" not in line]
+def prepare(config: PretrainConfig) -> None:
+    """Makes the run directory and records configuration and environment in it. Raises ValueError where that cannot be."""
+    try:
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(config.run_dir / "config.yaml", dump(config))
+        write_atomically(config.run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    except OSError as error:
+        raise ValueError(f"run_dir: {config.run_dir} cannot be written ({error.strerror}): choose another folder") from None
+
+
+def _fields(tree: dict, prefix: str = "") -> dict:
+    """{"train.epochs": 800, ...} of a nested configuration, without the fields that a run may change."""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _fields(value, f"{name}.")
+        elif name not in MAY_CHANGE:
+            flat[name] = value
+    return flat
 
 
 def write_state(folder: Path, status: str, **facts) -> None:

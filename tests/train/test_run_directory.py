@@ -1,0 +1,57 @@
+"""A run directory belongs to one configuration."""
+
+import json
+
+import pytest
+
+from xkd.config import load
+from xkd.train import run_directory
+from xkd.train.config import PretrainConfig
+
+
+def configuration(run_dir, *fields):
+    return load("configs/pretrain/demo.yaml", (f"run_dir={run_dir}", *fields), {"pretrain": PretrainConfig})
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("seed=1", "seed was 0 and is now 1"),
+        ("train.epochs=3", "train.epochs was 12.0 and is now 3.0"),
+        ("train.global_batch=32", "train.global_batch was 16 and is now 32"),
+        ("model.video.mask_ratio=0.5", "model.video.mask_ratio was 0.75 and is now 0.5"),
+        ("deepspeed.overrides={prescale_gradients: true}", "deepspeed.overrides.prescale_gradients was None and is now True"),
+    ],
+)
+def test_a_changed_field_is_refused_by_name(tmp_path, field, says):
+    run_directory.prepare(configuration(tmp_path))
+    with pytest.raises(ValueError, match="another configuration") as refused:
+        run_directory.check(configuration(tmp_path, field))
+    assert says in str(refused.value)
+
+
+def test_swapped_values_are_a_change_too(tmp_path):
+    run_directory.prepare(configuration(tmp_path, "model.video.mask_ratio=0.6", "model.audio.mask_ratio=0.5"))
+    with pytest.raises(ValueError, match=r"model.video.mask_ratio was 0.6.*model.audio.mask_ratio was 0.5"):
+        run_directory.check(configuration(tmp_path, "model.video.mask_ratio=0.5", "model.audio.mask_ratio=0.6"))
+
+
+def test_the_same_configuration_and_another_number_of_steps_go_on(tmp_path):
+    run_directory.check(configuration(tmp_path / "new"))
+    run_directory.prepare(configuration(tmp_path))
+    run_directory.check(configuration(tmp_path))
+    run_directory.check(configuration(tmp_path, "train.max_steps=5", "train.log_every=1", "train.checkpoint_every=7"))
+
+
+def test_a_run_directory_that_is_a_file_is_refused_by_name(tmp_path):
+    (tmp_path / "file").touch()
+    for run_dir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"run_dir: {run_dir} cannot be written"):
+            run_directory.prepare(configuration(run_dir))
+
+
+def test_the_state_is_replaced_whole(tmp_path):
+    run_directory.write_state(tmp_path, "running", step=0)
+    run_directory.write_state(tmp_path, "failed", reason="step 3: the loss is nan")
+    assert json.loads((tmp_path / "state.json").read_text()) == {"status": "failed", "reason": "step 3: the loss is nan"}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
