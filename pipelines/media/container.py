@@ -146,13 +146,22 @@ def check_end(container: av.container.InputContainer, stream, reached: Fraction)
 
 
 def _decode(container: av.container.InputContainer, stream) -> Iterator[av.frame.Frame]:
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if packet.is_corrupt:
             raise MediaError(f"its {stream.type}{_at(packet)} is damaged")
         try:
             yield from packet.decode()
+        except MemoryError:  # of the machine, not of the file
+            raise
         except av.FFmpegError as error:
             raise MediaError(f"its {stream.type}{_at(packet)} cannot be decoded: {error.strerror}") from error
+
+
+def _packets(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
+    try:
+        yield from container.demux(stream)
+    except IndexError:  # PyAV looks for a stream that was not there when the file was opened, as a cut flv makes it
+        raise MediaError("a stream begins in its midst, as in a file that has lost its end") from None
 
 
 def _in_avi_order(frames: Iterator[av.VideoFrame], start: int) -> Iterator[av.VideoFrame]:
@@ -176,10 +185,16 @@ def _begin(stream) -> Fraction:
     return Fraction(stream.start_time or 0) * stream.time_base
 
 
-def _claimed_by_table(stream) -> tuple[Fraction, Fraction]:
+def _claimed_by_index(stream) -> tuple[Fraction, Fraction]:
+    """(begin, end) of a stream as its index says; not by the count of its frames, for an edit list may hide some."""
+    return _begin(stream), _begin(stream) + (stream.duration or 0) * stream.time_base
+
+
+def _claimed_by_count(stream) -> tuple[Fraction, Fraction]:
     """(begin, end) of a stream as its index and its frame count say (of an AVI without index, FFmpeg corrects the first)."""
+    begin, end = _claimed_by_index(stream)
     by_frames = stream.frames / stream.average_rate if stream.type == "video" and stream.average_rate else Fraction(0)
-    return _begin(stream), _begin(stream) + max((stream.duration or 0) * stream.time_base, by_frames)
+    return begin, max(end, begin + by_frames)
 
 
 def _claimed_by_tag(stream) -> tuple[Fraction, Fraction] | tuple[None, None]:
@@ -191,4 +206,4 @@ def _claimed_by_tag(stream) -> tuple[Fraction, Fraction] | tuple[None, None]:
 
 
 # The containers whose streams say how long they last; of the others FFmpeg only estimates it.
-CLAIMS = {"mov": _claimed_by_table, "avi": _claimed_by_table, "matroska": _claimed_by_tag}
+CLAIMS = {"mov": _claimed_by_index, "avi": _claimed_by_count, "matroska": _claimed_by_tag}
