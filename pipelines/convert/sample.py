@@ -1,10 +1,12 @@
 """Converts one item to a sample in the clean form, and checks it by decoding it again."""
 
+import errno
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import av
 import numpy as np
@@ -18,6 +20,23 @@ from xkd.pipelines.media.encode import AUDIO_CODECS, decoded_shape, encode_video
 
 # The shortest clips of the known datasets last 0.3 s; a shorter sound is a broken file.
 MIN_SOUND_SECONDS = 0.25
+
+# The reasons for not reading a file that lie in the file itself; any other, such as a network that is down, may pass. EINVAL, or
+# none, is the reason for not going to a place that no file has, to which damaged bytes may lead.
+OF_THE_FILE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    None,
+}
+
+
+class UnreadableSource(ValueError):
+    """A file that could not be read for a reason that may pass: neither a sample nor a failure."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +81,55 @@ class Failure:
     error: str
 
 
-def convert(item: Item, profile: Profile, streams: str = "both") -> Converted | Failure:
-    """Convert an item to the streams of STREAMS[streams]; a bad file is a Failure, not an exception."""
+def convert(item: Item, profile: Profile, streams: str = "both", absent: frozenset[Path] = frozenset()) -> Converted | Failure:
+    """Convert an item to the streams of STREAMS[streams]; a bad file, or one of the `absent`, is a Failure, not an exception.
+
+    Raises UnreadableSource or MemoryError where the fault may lie outside of the file.
+    """
     try:
         return _convert(item, profile, STREAMS[streams])
+    except MemoryError:
+        raise
     except MediaError as error:
         return _failure(item, error, str(error))
-    except (av.FFmpegError, OSError) as error:
+    except av.FFmpegError as error:  # what FFmpeg makes of the bytes, EIO included; that they cannot be read comes as an OSError
         return _failure(item, error, f"it cannot be read: {error.strerror}")
+    except OSError as error:
+        if error.errno in OF_THE_FILE or (error.errno == errno.ENOENT and item.location.path in absent):
+            return _failure(item, error, f"it cannot be read: {error.strerror or error}")
+        gone = "it was there when the run began, and is gone now: " if error.errno == errno.ENOENT else ""
+        raise UnreadableSource(f"{item.location} cannot be read ({gone}{error.strerror})") from error
     except Exception as error:  # noqa: BLE001 (PyAV raises errors of many kinds on streams that it did not expect)
         return _failure(item, error, f"it cannot be converted: {error or 'no reason given'}")
 
 
-def convert_all(items: Iterable[Item], profile: Profile, streams: str, workers: int) -> Iterator[Converted | Failure]:
-    """Convert items in worker processes, in their order; one that kills its worker or never ends is a Failure too."""
-    return map_in_order(partial(convert, profile=profile, streams=streams), items, workers, lost=lost)
+def convert_all(items: Sequence[Item], profile: Profile, streams: str, workers: int) -> Iterator[Converted | Failure]:
+    """Convert items in worker processes, in their order; one that kills its worker or never ends is a Failure too.
+
+    Raises UnreadableSource for what may pass, so that it does not end as a failure for good.
+    """
+    function = partial(convert, profile=profile, streams=streams, absent=find_absent(items))
+    return map_in_order(function, items, workers, lost=lost)
+
+
+def find_absent(items: Sequence[Item]) -> frozenset[Path]:
+    """The links among the items' files that lead nowhere now, before the run, and so are not expected to be there in it."""
+    return frozenset(path for path in {item.location.path for item in items} if _leads_nowhere(path))
 
 
 def lost(item: Item, reason: str) -> Failure:
     """The failure of an item that took its worker with it."""
     return Failure(item.name, reason, "LostWorker")
+
+
+def _leads_nowhere(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path.is_symlink()
+    except OSError:  # for another reason, which the conversion finds out
+        pass
+    return False
 
 
 def _failure(item: Item, error: Exception, reason: str) -> Failure:

@@ -64,7 +64,7 @@ class _Crew:
             worker.connection.send(task.item)
 
     def collect(self) -> Iterator[tuple[_Task, str | None]]:
-        """Wait until tasks have ended: each, done, or with the reason for which its worker died."""
+        """Wait until tasks have ended: each, done, or with the reason for which its worker died or had to."""
         ready = wait([worker.connection for worker in self.busy])
         for worker in [worker for worker in self.busy if worker.connection in ready]:
             task, worker.task = worker.task, None
@@ -72,6 +72,11 @@ class _Crew:
                 task.result, error = worker.connection.recv()
             except (EOFError, OSError):
                 yield task, self._bury(worker)
+                continue
+            if isinstance(error, MemoryError):
+                worker.process.kill()  # and with it goes what memory it holds
+                self._bury(worker)
+                yield task, "there was not enough memory for it"
                 continue
             if error is not None:
                 raise error
@@ -115,8 +120,9 @@ def map_in_order(
 ) -> Iterator[Any]:
     """The results of `function` in the order of `items`; workers are started afresh, so `function` must be importable.
 
-    An item whose worker dies, or is still in work after `item_seconds`, is tried again in a fresh worker while no other item is in
-    work, and if that fails too its result is `lost(item, reason)`; RuntimeError where `lost` is not given.
+    An item whose worker dies or has too little memory, or which is still in work after `item_seconds`, is tried again in a fresh
+    worker while no other item is in work, and if that fails too its result is `lost(item, reason)`; RuntimeError where `lost` is
+    not given.
     """
     assert workers >= 1, workers
     upcoming, waiting, again = iter(items), deque(), deque()
@@ -167,6 +173,8 @@ def _work(function: Callable, connection: Connection, item_seconds: float) -> No
         signal.setitimer(signal.ITIMER_REAL, item_seconds)
         try:
             outcome = function(item), None
+        except MemoryError:
+            outcome = None, MemoryError()  # a plain one, for not all of a library's can be sent
         except Exception as error:  # noqa: BLE001 (it is raised again in the main process)
             outcome = None, error
         signal.setitimer(signal.ITIMER_REAL, 0)

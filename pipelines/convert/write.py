@@ -26,7 +26,7 @@ from xkd.pipelines.convert.output import (
 )
 from xkd.pipelines.convert.pack import Placed, listed, pack
 from xkd.pipelines.convert.plan import Plan, make_plan
-from xkd.pipelines.convert.sample import Failure, convert_all
+from xkd.pipelines.convert.sample import Failure, UnreadableSource, convert_all
 from xkd.pipelines.convert.summary import Summary, count_reasons, totals
 from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest
 
@@ -51,7 +51,7 @@ def write_shards(
 
     Raises ValueError for wrong arguments, if no file is healthy, if one of `source` and `out` lies in the other, or if `out` holds
     anything else than the unfinished or the whole finished result of the same call; StoppedRun, which is one, if `out` cannot be
-    written or too much fails.
+    written, a file cannot be read for a reason that may pass, or too much fails.
     """
     source, out = Path(source), Path(out)
     if workers is not None and workers < 1:
@@ -123,9 +123,14 @@ def _write_rest(out: Path, plan: Plan, done: Sequence[Stretch], workers: int, al
     ):
         watched = _watch(out, zip(rest, results, strict=True), before, allowed, progress)
         sizes = Counter(place // plan.settings.shard_samples for place in rest).values()  # in order, as places are
-        for stretch in pack(out, plan, (islice(watched, size) for size in sizes), number):
-            append_to_journal(out, stretch)
-            stretches.append(stretch)
+        try:
+            for stretch in pack(out, plan, (islice(watched, size) for size in sizes), number):
+                append_to_journal(out, stretch)
+                stretches.append(stretch)
+        except UnreadableSource as error:
+            raise StoppedRun(
+                f"{out}: stopped, for {error}; what is finished is kept: mend what is wrong, and run the same command again"
+            ) from error
     return stretches
 
 

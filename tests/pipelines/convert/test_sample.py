@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import io
 import json
 import os
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 
 from tests.media import write_clip
 from xkd.pipelines.convert.profiles import PROFILES, make_profile
-from xkd.pipelines.convert.sample import STREAMS, Converted, Failure, convert, convert_all
+from xkd.pipelines.convert.sample import STREAMS, Converted, Failure, UnreadableSource, convert, convert_all, find_absent
 from xkd.pipelines.convert.sources.item import Item, Location
 from xkd.pipelines.media.container import FORMATS
 from xkd.pipelines.media.encode import AUDIO_CODECS, CODECS, decode_wav, decoded_shape
@@ -124,6 +126,79 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
     assert run.stdout == "it cannot be read: Permission denied\n", run.stderr
 
 
+WITHOUT_FILES = """
+import os, resource, sys
+from pathlib import Path
+from xkd.pipelines.convert.profiles import PROFILES
+from xkd.pipelines.convert.sample import UnreadableSource, convert
+from xkd.pipelines.convert.sources.item import Item, Location
+clip = Item(Location(Path(sys.argv[1])), "clip.mp4", (), "train")
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    print(convert(clip, PROFILES["pretrain"]))
+except UnreadableSource as error:
+    print(error)
+"""
+
+
+def test_too_many_open_files_are_no_fault_of_the_file(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    run = subprocess.run([sys.executable, "-c", WITHOUT_FILES, path], capture_output=True, text=True, check=False, env=environment)
+    assert run.stdout == f"{path} cannot be read (Too many open files)\n", run.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that cannot be read")
+def test_an_input_output_error_is_no_fault_of_the_file(tmp_path):
+    (tmp_path / "clip.mp4").symlink_to("/proc/self/mem")
+    with pytest.raises(UnreadableSource, match=r"clip.mp4 cannot be read \(Input/output error\)"):
+        convert(item(tmp_path / "clip.mp4"), PROFILES["pretrain"])
+
+
+def test_an_input_output_error_amid_a_file_is_no_fault_of_the_file(tmp_path):
+    """The file's second half is on a disk that fails; FFmpeg calls our reader, and takes what goes wrong for an end."""
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            if self.tell() + len(buffer) > size // 2:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return super().readinto(buffer)
+
+    class Half:
+        path = write_clip(tmp_path / "clip.mkv", seconds=20.0, fps=25)
+
+        def open(self):
+            return io.BufferedReader(Failing(self.path))
+
+    size = Half.path.stat().st_size
+    with pytest.raises(UnreadableSource, match=r"cannot be read \(Stale file handle\)"):
+        convert(dataclasses.replace(item(Half.path), location=Half()), PROFILES["pretrain"])
+
+
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path):
+    class Large:
+        path = write_clip(tmp_path / "clip.mp4")
+
+        def open(self):
+            raise av.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    with pytest.raises(MemoryError):
+        convert(dataclasses.replace(item(Large.path), location=Large()), PROFILES["pretrain"])
+
+
+def test_a_file_that_is_gone_since_the_run_began_is_no_failure(tmp_path):
+    clips = [item(write_clip(tmp_path / "clip.mp4")), item(tmp_path / "link.mp4")]
+    clips[1].location.path.symlink_to("clip.mp4")
+    results = convert_all(clips, PROFILES["pretrain"], "both", workers=1)
+    clips[0].location.path.unlink()
+    with pytest.raises(
+        UnreadableSource, match=r"clip.mp4 cannot be read \(it was there when the run began, and is gone now: No such"
+    ):
+        list(results)
+    with pytest.raises(UnreadableSource, match="gone now"):
+        convert(clips[1], PROFILES["pretrain"])
+
+
 def test_items_are_converted_in_order_whatever_the_number_of_workers(tmp_path):
     items = [item(write_clip(tmp_path / f"{index}.mp4", seconds=0.5 + 0.25 * index)) for index in range(5)]
     items.insert(2, item(text(tmp_path)))
@@ -172,18 +247,33 @@ def dangling(tmp_path):
     return tmp_path / "dangling.mp4"
 
 
+def loop(tmp_path):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    return tmp_path / "loop.mp4"
+
+
+def half_an_flv(tmp_path):
+    """FFmpeg finds one more stream than there is at its end."""
+    path = write_clip(tmp_path / "clip.flv", seconds=6.0, fps=25, gop=50, sample_rate=44100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
 NO_MEDIA = "it is no media file, or one that has lost its begin or its end"
 UNKNOWN_FORMAT = f"its format is not one of {', '.join(FORMATS)}"
 BAD_FILES = {
     "truncated": (truncated, NO_MEDIA, "MediaError"),
+    "half an flv": (half_an_flv, "a stream begins in its midst, as in a file that has lost its end", "MediaError"),
     "text": (text, NO_MEDIA, "MediaError"),
     "image": (image, UNKNOWN_FORMAT, "MediaError"),
     "play list": (play_list, UNKNOWN_FORMAT, "MediaError"),
     "empty": (empty, "it is empty (0 bytes)", "MediaError"),
-    "absent": (lambda folder: folder / "absent.mp4", "it cannot be read: No such file or directory", "FileNotFoundError"),
     "folder": (lambda folder: folder, "it cannot be read: Is a directory", "IsADirectoryError"),
     "silent": (lambda folder: write_clip(folder / "silent.mp4", sound=None), "it has no sound", "MissingStream"),
     "dark": (lambda folder: write_clip(folder / "dark.mp4", picture=None), "it has no pictures", "MissingStream"),
+    "loop": (loop, "it cannot be read: Too many levels of symbolic links", "OSError"),
+    "below a file": (lambda folder: text(folder) / "clip.mp4", "it cannot be read: Not a directory", "NotADirectoryError"),
+    "long name": (lambda folder: folder / ("a" * 300), "it cannot be read: File name too long", "OSError"),
     "dangling": (dangling, "it cannot be read: No such file or directory", "FileNotFoundError"),
     "one frame": (
         lambda folder: write_clip(folder / "one.mp4", frame_times=[0.0]),
@@ -206,4 +296,4 @@ BAD_FILES = {
 @pytest.mark.parametrize(("make", "reason", "error"), BAD_FILES.values(), ids=BAD_FILES)
 def test_a_bad_file_fails_with_a_reason_in_words(tmp_path, make, reason, error):
     bad = item(make(tmp_path))
-    assert convert(bad, PROFILES["pretrain"]) == Failure(bad.name, reason, error)
+    assert convert(bad, PROFILES["pretrain"], absent=find_absent([bad])) == Failure(bad.name, reason, error)

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import av
 import psutil
 import pytest
 
@@ -89,6 +91,23 @@ def test_an_item_is_tried_again_while_no_other_is_in_work(tmp_path):
     folder.mkdir()
     items = [(name, folder) for name in ("a", "heavy", "b", "c", "d", "e", "f")]
     assert list(map_in_order(alone, items, workers=3)) == [0] * 7
+
+
+def hungry(item):
+    """Has too little memory for the item the first time, or always, and says in which process it had enough."""
+    name, folder = item
+    if name == "always" or (name == "once" and not (folder / "tried").exists()):
+        (folder / "tried").write_text(str(os.getpid()))
+        raise av.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+    return os.getpid()
+
+
+def test_an_item_without_enough_memory_is_tried_again_in_a_fresh_worker(tmp_path):
+    items = [(name, tmp_path) for name in ("a", "once", "b")]
+    results = list(map_in_order(hungry, items, workers=2))
+    assert results[1] != int((tmp_path / "tried").read_text())
+    results = list(map_in_order(hungry, [("a", tmp_path), ("always", tmp_path)], workers=2, lost=lambda item, reason: reason))
+    assert results[1] == "there was not enough memory for it, in 2 tries"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)

@@ -7,6 +7,7 @@ import av
 import pytest
 
 from tests.media import write_clip
+from xkd.pipelines.convert import write
 from xkd.pipelines.convert.output import StoppedRun
 from xkd.pipelines.convert.shard import sha256_of
 from xkd.pipelines.convert.sources import DATASETS, Dataset
@@ -124,6 +125,32 @@ def test_a_run_stopped_by_failures_tells_them_and_goes_on_without_doing_anything
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert contents(out) == contents(tmp_path / "whole")
     assert len(summary.failures) == 3
+
+
+def test_a_run_whose_source_goes_away_stops_and_ends_in_the_same_bytes_once_it_is_back(tmp_path, monkeypatch):
+    source, away, out = tmp_path / "source", tmp_path / "away", tmp_path / "out"
+    for index in range(6):
+        write_clip(source / "a" / f"{index}.mp4", seconds=0.5 + 0.1 * index)
+    call = {"split": "train", "workers": 2, "shard_samples": 2}
+    write_shards(source, tmp_path / "whole", **call)
+    whole_plan = write.make_plan
+
+    def plan_and_lose(*args, **choices):
+        plan = whole_plan(*args, **choices)
+        away.mkdir()
+        for item in plan.items[4:]:
+            item.location.path.rename(away / item.location.path.name)
+        return plan
+
+    monkeypatch.setattr(write, "make_plan", plan_and_lose)
+    with pytest.raises(StoppedRun, match=r"out: stopped, for .*/a/\d.mp4 cannot be read .* run the same command again"):
+        write_shards(source, out, **call)
+    assert not (out / "manifest.json").exists()
+    monkeypatch.undo()
+    for path in away.iterdir():
+        path.rename(source / "a" / path.name)
+    write_shards(source, out, **call)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("allowed", "stops"), [(3, False), (2, True), (0.25, False), (0.24, True), (0, True)])
