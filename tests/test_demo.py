@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -49,3 +50,13 @@ def test_a_demo_whose_net_learns_nothing_fails_with_the_reason(tmp_path):
     result = run_demo(tmp_path, "optim.lr=1e-12", "ema.video=1", "ema.audio=1")
     assert result.returncode == 1
     assert "\n- NO: video: error of masked patches" in result.stdout
+
+
+def test_a_port_that_another_run_has_taken_is_left_to_it(tmp_path, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(demo, "LAUNCHER_PORT", other.getsockname()[1])
+        assert not any("--master_port" in command for command in demo.commands(tmp_path, 1, 1, []))
+        other.listen()
+        (launch,) = [command for command in demo.commands(tmp_path, 1, 1, []) if command[0] == "deepspeed"]
+    assert int(launch[launch.index("--master_port") + 1]) != demo.LAUNCHER_PORT

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xkd.env import gpu_names
+from xkd.train.distributed import free_port
 
 CONFIG = "pretrain/demo.yaml"
 RANKS = 2
+LAUNCHER_PORT = 29500  # deepspeed's own choice; another run on the machine may have taken it
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
 def commands(out: Path, train: int, test: int, overrides: Sequence[str]) -> list[list[str]]:
     """What a user would type, without the leading `python -m`."""
     ranks = min(RANKS, len(gpu_names())) or RANKS
+    port = [] if _is_free(LAUNCHER_PORT) else ["--master_port", str(free_port())]
     workers = ["--workers", str(len(os.sched_getaffinity(0)))]
     media, shards, run = out / "media", out / "shards", out / "run"
     fields = [f"data.train={shards / 'train'}", f"data.test={shards / 'test'}", f"run_dir={run}", *overrides]
@@ -37,7 +41,7 @@ def commands(out: Path, train: int, test: int, overrides: Sequence[str]) -> list
             ["xkd", "shards", "write", str(media), "--dataset", "folder", "--split", split, "--out", str(shards / split), *workers]
             for split in ("train", "test")
         ),
-        ["deepspeed", "--num_accelerators", str(ranks), "--log_level", "error", "--module", "xkd.train", CONFIG, *fields],
+        ["deepspeed", "--num_accelerators", str(ranks), *port, "--log_level", "error", "--module", "xkd.train", CONFIG, *fields],
         ["xkd", "report", str(run), "--out", str(out / "report")],
     ]
 
@@ -58,6 +62,11 @@ def main(argv: Sequence[str]) -> int:
             return code
     print(f"\nThe whole job took {(time.monotonic() - began) / 60:.1f} minutes. Open {args.out / 'report' / 'report.md'}.")
     return 0
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _run(command: list[str]) -> int:

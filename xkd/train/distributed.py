@@ -34,7 +34,7 @@ def find_place() -> Place:
                 f"{tasks} SLURM tasks were started, but no launcher told them their ranks: "
                 "start one task a node that runs `deepspeed` or `torchrun`"
             )
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
         raise ValueError(f"RANK is set in the environment, but not {', '.join(missing)}: start with `deepspeed` or `torchrun`")
@@ -54,7 +54,8 @@ def claim_device(place: Place) -> Literal["cpu", "gpu"]:
     return "gpu"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
