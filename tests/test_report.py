@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xkd.eval.compare import TRAINED, UNTRAINED
-from xkd.report import _gain_check, _net_checks, _training_checks
+from xkd.report import _gain_check, _net_checks, _read_metrics, _training_checks
 
 HEALTHY = {
     **{"recon_error_video": 0.6, "patch_mean_error_video": 1.0, "feature_std_video": 0.3},
@@ -51,3 +51,15 @@ def test_a_gain_needs_intervals_that_do_not_overlap_and_is_reported_but_not_requ
     overlapping = _gain_check({TRAINED: right(0.72), UNTRAINED: right(0.7)})
     assert not overlapping.holds
     assert not overlapping.required
+
+
+def test_a_run_without_reconstruction_is_not_asked_whether_it_fell():
+    assert _training_checks([{"loss": 0.9}, {"loss": 0.6}]) == []
+
+
+def test_a_run_without_metrics_is_refused_by_name(tmp_path):
+    for text in (None, ""):
+        if text is not None:
+            (tmp_path / "metrics.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=r"metrics\.jsonl: holds no training metrics"):
+            _read_metrics(tmp_path)
