@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -18,6 +18,8 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+# A shard folder: a path, or a URL (which a Path would mangle).
+Location = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -113,12 +115,27 @@ class AudioConfig(Settings):
 class DataConfig(Settings):
     """Where the clips come from and what one training example holds."""
 
-    train: Path = Field(description="shard folder to train on")
-    test: Path | None = Field(None, description="shard folder to evaluate on")
+    train: Location = Field(description="shard folder to train on: a path, or a URL that fsspec opens")
+    test: Location | None = Field(None, description="shard folder to evaluate on, likewise")
     clip_seconds: float = Field(4.0, gt=0, description="length of a clip, the same stretch of both streams")
     min_seconds: float = Field(1.1, ge=0, description="pre-training drops samples with a shorter stream")
     num_threads: int = Field(1, gt=0, description="DALI threads a rank")
     prefetch: int = Field(2, ge=1, description="batches prepared ahead of the one in use")
+    order: Literal["block", "global"] = Field(
+        "block", description="shuffle shards, then the samples of each block of them; or all samples (only for fast storage)"
+    )
+    block_shards: int = Field(8, gt=0, description="shards a block: more of them shuffle better and touch more files at a time")
+    canonical_nodes: int = Field(
+        4,
+        gt=0,
+        description="parts that an epoch's shards are dealt into; a node of the run reads few of them, whatever their number",
+    )
+    read_ahead: int = Field(64, ge=0, description="samples being read ahead of use, each by a thread; 0 reads when asked")
+    max_bad_share: float = Field(0.01, ge=0, le=1, description="training stops when more of an epoch's samples than this are bad")
+    stage_dir: Path | None = Field(None, description="copy the shards to this folder of node-local disk before use, once a node")
+    cache_dir: Path | None = Field(None, description="keep shards in this folder of node-local disk from their first use on")
+    cache_bytes: int | None = Field(None, gt=0, description="shards in cache_dir take no more than this; unset: no limit")
+    allow_pipe: bool = Field(False, description="allow pipe: locations, which run the shell command that they name")
     crop_from: Literal["source", "resized"] = Field(
         "source", description="crop at stored resolution, or after the short side is resized to the global view's size"
     )
@@ -128,6 +145,10 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self):
+        if self.stage_dir and self.cache_dir:
+            raise ValueError("stage_dir copies every shard, cache_dir those in use: set one of them")
+        if self.cache_bytes and not self.cache_dir:
+            raise ValueError(f"cache_bytes {self.cache_bytes} limits cache_dir, which is not set: set it, or remove cache_bytes")
         frames = self.clip_seconds * self.video.fps
         if abs(frames - round(frames)) > 1e-6 or frames < 1:
             raise ValueError(
