@@ -128,7 +128,7 @@ class DataConfig(Settings):
     canonical_nodes: int = Field(
         4,
         gt=0,
-        description="parts that an epoch's shards are dealt into; a node of the run reads few of them, whatever their number",
+        description="parts that an epoch is dealt into; a node of the run reads from few of them, however many there are",
     )
     read_ahead: int = Field(64, ge=0, description="samples being read ahead of use, each by a thread; 0 reads when asked")
     max_bad_share: float = Field(0.01, ge=0, le=1, description="training stops when more of an epoch's samples than this are bad")
