@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xkd.pipelines.manifest import Manifest, read_manifest
+from xkd.pipelines.shard_files import LocalFiles, ShardFiles
 from xkd.pipelines.sidecar import AudioEntry, Columns, VideoEntry, open_sidecar, unpack
 
 # Each open sidecar holds a file descriptor, of which a process may have few; opening one again is cheap.
@@ -27,11 +28,12 @@ class Sample:
 
 
 class ShardSet:
-    """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars."""
+    """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars; `files` gives their tars."""
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, manifest: Manifest, files: ShardFiles | None = None):
         self.folder = folder
         self.manifest = manifest
+        self.files = files or LocalFiles(folder)
         self._starts = np.cumsum([0, *(shard.num_samples for shard in manifest.shards)])
         self._columns = lru_cache(OPEN_SIDECARS)(self._open_columns)
 
@@ -64,6 +66,10 @@ class ShardSet:
     def column(self, name: str) -> np.ndarray:
         """A sidecar column of all samples (a copy), such as `video_frames` or `audio_samples`."""
         return np.concatenate([self._columns(shard)[name] for shard in range(len(self.manifest.shards))])
+
+    def shard_numbers(self) -> np.ndarray:
+        """The shard of each sample, by its place in the manifest, int64 [N]."""
+        return np.repeat(np.arange(len(self.manifest.shards)), np.diff(self._starts))
 
     def labels(self) -> np.ndarray:
         """The class of each sample [N] int64; ValueError unless every sample has exactly one."""
