@@ -18,6 +18,7 @@ class Stream(IntEnum):
     AUDIO_GLOBAL = 4
     AUDIO_LOCAL = 5
     AUDIO_RESIZE = 6
+    SHARD_ORDER = 7
 
 
 def words(count: int, seed: int, epoch: int, stream: Stream, sample: int = 0, view: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
 from xkd.pipelines.index import ShardSet
-from xkd.pipelines.order import batch_positions, epoch_order, num_steps
+from xkd.pipelines.order import batch_positions, epoch_order, num_steps, num_streams
 from xkd.pipelines.presets import PRESETS
 from xkd.pipelines.source import Example, Source, long_enough
 from xkd.pipelines.spectrogram import resize_crop
@@ -69,6 +69,8 @@ class Loader:
         self._seed, self._batch_size, self._rank, self._world_size = seed, batch_size, rank, world_size
         self._source = Source(shards, self._config, self._preset, seed)
         self._ids = self._eligible_ids()
+        self._shard_numbers = shards.shard_numbers()[self._ids]
+        self._streams = num_streams(config.order, config.canonical_nodes) if self._preset.training else 1
         self._executor = Executor(self._config, batch_size=batch_size, device=device)
         self._epoch: Iterator[Batch] | None = None
         self.too_short = len(shards) - len(self._ids)
@@ -116,7 +118,10 @@ class Loader:
         return ids
 
     def _order(self, epoch: int) -> np.ndarray:
-        return self._ids[epoch_order(len(self._ids), self._seed, epoch)] if self._preset.training else self._ids
+        if not self._preset.training:
+            return self._ids
+        settings = self._config.model_dump(include={"order", "block_shards", "canonical_nodes"})
+        return self._ids[epoch_order(self._shard_numbers, self._seed, epoch, **settings)]
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         order = self._order(epoch)
@@ -132,10 +137,11 @@ class Loader:
 
     def _start(self, epoch: int, order: np.ndarray, step: int) -> _Pending:
         """Read a batch and set the graph to work on it."""
-        positions = batch_positions(len(order), step, self._batch_size, self._rank, self._world_size)
-        examples = [self._source.at(epoch, order, position) for position in positions]
+        positions = batch_positions(len(order), step, self._batch_size, self._rank, self._world_size, self._streams)
+        positions = positions[positions < len(order)]
+        examples = [self._source.at(epoch, order, position, self._streams) for position in positions]
         self._executor.put([example.inputs for example in examples])
-        return _Pending(examples, order[positions.start : positions.stop])
+        return _Pending(examples, order[positions])
 
     def _finish(self, pending: _Pending) -> Batch:
         """Wait for the views of a batch."""

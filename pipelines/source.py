@@ -53,14 +53,14 @@ class Source:
         boxes = resize_crop_boxes(self._config, self._seed, epoch, sample_id) if local.count and local.resize_crop else None
         return Example(sample, clip | self._preset.views(self._config, self._seed, epoch, sample_id, aspect), boxes)
 
-    def at(self, epoch: int, order: np.ndarray, position: int) -> Example:
-        """The example at a position of the order; in training, a damaged one is replaced by the next healthy one after it.
+    def at(self, epoch: int, order: np.ndarray, position: int, streams: int = 1) -> Example:
+        """The example at a position of the order; in training, a damaged one is replaced by the next healthy one of its stream.
 
         Raises DamagedSample, in training where MAX_DAMAGED_IN_A_ROW follow each other.
         """
         for offset in range(MAX_DAMAGED_IN_A_ROW):
             try:
-                return self(epoch, int(order[(position + offset) % len(order)]))
+                return self(epoch, int(order[(position + offset * streams) % len(order)]))
             except DamagedSample as error:
                 if not self._preset.training:
                     raise

@@ -215,7 +215,7 @@ def test_a_substitute_is_marked_counted_and_healthy(shards, tmp_path, reference)
     ids, asked = (torch.cat([batch.sample_ids for batch in some]) for some in (batches, reference))
     place = asked.tolist().index(4)
     assert valid.tolist() == [sample != 4 for sample in asked.tolist()]
-    assert ids[place] == asked[(place + 1) % 12]
+    assert ids[place] == asked[(place + 4) % 12]  # the next of its stream, of which there are four
     healthy = rows(reference)
     for sample, found in rows(batches).items():
         assert torch.equal(found["video_global"], healthy[sample]["video_global"])
