@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xkd.benchmarks.results import Recorder, Row, append_csv, markdown
+from xkd.benchmarks.results import COLUMNS, SHOWN, Recorder, Row, append_csv, markdown
 
 
 def parser(benchmark: str, description: str, *, rounds: int) -> argparse.ArgumentParser:
@@ -23,8 +23,8 @@ def recorder(benchmark: str, arguments: Sequence[str]) -> Recorder:
     return Recorder.start(benchmark, ["xkd", "bench", benchmark, *arguments])
 
 
-def finish(rows: Sequence[Row], csv: Path) -> None:
-    """Prints the rows and appends them to the file."""
-    append_csv(csv, rows)
-    print(markdown(rows), end="")
+def finish(rows: Sequence[Row], csv: Path, columns: Sequence[str] = COLUMNS, shown: Sequence[str] = SHOWN) -> None:
+    """Appends the rows to the file and prints some columns of them."""
+    append_csv(csv, rows, columns)
+    print(markdown(rows, shown), end="")
     print(f"{len(rows)} rows added to {csv}")

@@ -50,26 +50,35 @@ class Recorder:
 
     def rows(self, case: str, unit: str, measurements: Iterable[Measurement]) -> list[Row]:
         """One row of COLUMNS for each measurement; what was not measured is empty."""
-        shared = {
-            **{name: self.machine[name] for name in ("cpu", "cpus", *_VERSIONS, "commit")},
-            **{name: getattr(self, name) for name in ("date", "benchmark", "load", "command")},
-            "gpu": " + ".join(self.machine["gpus"]),
-        }
-        return [_row({**shared, "case": case, "unit": unit}, measurement) for measurement in measurements]
+        return [_row({**self.origin, "case": case, "unit": unit}, measurement) for measurement in measurements]
+
+    @property
+    def origin(self) -> Row:
+        """The columns that every row of the command shares."""
+        return as_text(
+            {
+                **{name: getattr(self, name) for name in ("date", "benchmark")},
+                **{name: self.machine[name] for name in ("cpu", "cpus")},
+                "load": self.load,
+                "gpu": " + ".join(self.machine["gpus"]),
+                **{name: self.machine[name] for name in (*_VERSIONS, "commit")},
+                "command": self.command,
+            }
+        )
 
 
-def append_csv(path: Path, rows: Iterable[Row]) -> None:
+def append_csv(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> None:
     """Adds rows to a CSV file, which is made with its header if absent. Raises ValueError where the file has other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists() or not path.stat().st_size
     if not is_new:
         with path.open(newline="") as file:
             header = tuple(next(csv.reader(file)))
-        if header != COLUMNS:
-            differing = sorted(set(header) ^ set(COLUMNS)) or ["the order"]
+        if header != tuple(columns):
+            differing = sorted(set(header) ^ set(columns)) or ["the order"]
             raise ValueError(f"{path}: its columns differ from today's in {', '.join(differing)}: write to another file with --csv")
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
@@ -92,7 +101,12 @@ def markdown(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = SHOW
 def _row(shared: Mapping[str, object], measurement: Measurement) -> Row:
     derived = {name: getattr(measurement, name) for name in ("items_per_s", "cpu_ms_per_item")}
     values = {**shared, **asdict(measurement), **derived}
-    return {name: _text(values[name]) for name in COLUMNS}
+    return as_text({name: values[name] for name in COLUMNS})
+
+
+def as_text(values: Mapping[str, object]) -> Row:
+    """A row as it is written: five significant digits, and nothing for None."""
+    return {name: _text(value) for name, value in values.items()}
 
 
 def _text(value) -> str:

@@ -15,6 +15,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
     "loader": "clips per second from shards to tensors",
+    "order": "block order against global: shards touched, shuffling, time",
     "step": "time and memory of a training step",
 }
 
