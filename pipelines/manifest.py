@@ -152,7 +152,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{folder}: no such shard folder; write it with `xkd shards write SOURCE --out {folder}`")
     if not path.is_file():
         raise ValueError(f"{folder}: is no finished shard folder (no {MANIFEST}); run its `xkd shards write` to the end")
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(data: bytes, path: str) -> Manifest:
+    """The manifest of a file's bytes; ValueError, which names the file, where it is not of this format."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(data)
     except ValueError as error:
         raise ValueError(f"{path}: is not a manifest of format {FORMAT}; convert the dataset again ({error})") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 
@@ -9,15 +10,19 @@ class StorageError(ValueError):
     """A shard cannot be had: its storage does not answer, has other bytes, or the disk is full. It is not the samples' fault."""
 
 
+class Stopped(StorageError):
+    """Nobody waits for the shard any more."""
+
+
 class ShardFiles(Protocol):
     """Gives the tars of a set by shard name; safe for several threads."""
 
     capacity_bytes: int | None  # tars beyond this are removed again, those unused for longest first; None: never
 
-    def ensure(self, name: str) -> Path:
+    def ensure(self, name: str, stop: Event | None = None) -> Path:
         """The tar of a shard, there when this returns; where there is a capacity it may be gone before it is opened: ask again.
 
-        Raises StorageError.
+        Raises StorageError, and Stopped soon after `stop` is set.
         """
 
     def ahead(self, names: Iterable[str]) -> None:
@@ -35,7 +40,7 @@ class LocalFiles:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def ensure(self, name: str) -> Path:
+    def ensure(self, name: str, stop: Event | None = None) -> Path:
         return self._folder / f"{name}.tar"
 
     def ahead(self, names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def test_a_missing_or_changed_file_is_named_with_the_way_out(tiny_shards, tmp_pa
         ShardSet.open(folder)
 
 
+def test_a_sidecar_with_a_flipped_bit_is_refused(tiny_shards, tmp_path):
+    """Its size is right, and it may still open: the label would be wrong."""
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_shards, folder)
+    path = folder / "train-000001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"train-000001\.safetensors: its sha256 is not that of the manifest; copy"):
+        ShardSet.open(folder)
+
+
 def test_a_set_with_several_labels_a_sample_has_no_label_vector(tiny_shards, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(tiny_shards, folder)
@@ -58,7 +71,7 @@ def test_a_set_with_several_labels_a_sample_has_no_label_vector(tiny_shards, tmp
     entries[2] = replace(entries[2], labels=(0, 1))
     path.write_bytes(serialize(pack(entries)))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["shards"][1]["sidecar_bytes"] = path.stat().st_size
+    manifest["shards"][1] |= {"sidecar_bytes": path.stat().st_size, "sidecar_sha256": sha256(path.read_bytes()).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     shards = ShardSet.open(folder)
     assert shards.sample(10).labels == (0, 1)
@@ -89,7 +102,8 @@ def test_two_million_samples_open_in_little_memory(tiny_shards, tmp_path, capsys
     entry = Entry("k" * 30, (3,), first.video, replace(first.audio, crcs=tuple(range(10))), 1, ("train",) * 3)
     sidecar = serialize(pack([entry] * 1000))
     manifest = json.loads((tiny_shards / "manifest.json").read_text())
-    record = {**manifest["shards"][0], "num_samples": 1000, "tar_bytes": 0, "sidecar_bytes": len(sidecar)}
+    checksum = {"sidecar_bytes": len(sidecar), "sidecar_sha256": sha256(sidecar).hexdigest()}
+    record = {**manifest["shards"][0], "num_samples": 1000, "tar_bytes": 0, **checksum}
     manifest |= {"shards": [{**record, "name": f"train-{number:06d}"} for number in range(2000)], "num_samples": 2_000_000}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     for shard in manifest["shards"]:
