@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xkd.pipelines.manifest import Manifest, ShardRecord, read_manifest
+from xkd.pipelines.manifest import MANIFEST, Manifest, ShardRecord, read_manifest, totals
 from xkd.pipelines.shard_files import LocalFiles, ShardFiles
 from xkd.pipelines.sidecar import AudioEntry, Columns, VideoEntry, open_sidecar, unpack
 
@@ -32,6 +32,7 @@ class ShardSet:
     """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars; `files` gives their tars."""
 
     def __init__(self, folder: Path, manifest: Manifest, files: ShardFiles | None = None):
+        _check_totals(folder / MANIFEST, manifest)
         self.folder = folder
         self.manifest = manifest
         self.files = files or LocalFiles(folder)
@@ -84,9 +85,22 @@ class ShardSet:
 
     def _open_columns(self, shard: int) -> Columns:
         record = self.manifest.shards[shard]
-        columns = open_sidecar(self.folder / f"{record.name}.safetensors")
-        assert len(columns["key"]) == record.num_samples, record.name
+        path = self.folder / f"{record.name}.safetensors"
+        columns = open_sidecar(path)
+        if len(columns["key"]) != record.num_samples:
+            raise ValueError(
+                f"{path}: has {len(columns['key'])} samples, but {record.num_samples} in the manifest; copy the shard folder again"
+            )
         return columns
+
+
+def _check_totals(path: Path, manifest: Manifest) -> None:
+    """No checksum covers the manifest, but a changed number in it (of samples, or a rate) no longer agrees with the others."""
+    for name, total in totals(manifest.shards, manifest.settings.profile, len(manifest.classes)).items():
+        if getattr(manifest, name) != total:
+            raise ValueError(
+                f"{path}: {name} is {getattr(manifest, name)}, but {total} in its shards together; copy the shard folder again"
+            )
 
 
 def _check_sidecar(path: Path, record: ShardRecord) -> None:

@@ -1,13 +1,18 @@
 """The manifest of a shard folder: what is in it, how it was made, and a checksum of every file."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from xkd.pipelines.identity import add_identities
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 CONVERSION = 1  # raised when the converters make other bytes of the same source and settings
+
+Identity = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class _Record(BaseModel):
@@ -94,7 +99,7 @@ class ShardRecord(_Record):
     video_frames: int
     audio_samples: int
     class_samples: tuple[int, ...]
-    identity: str
+    identity: Identity
     tar_bytes: int
     tar_sha256: str
     index_sha256: str
@@ -110,7 +115,7 @@ class Manifest(_Record):
 
     format: Literal[1]
     name: str
-    identity: str
+    identity: Identity
     settings: Settings
     source: Source
     completeness: Completeness
@@ -123,6 +128,15 @@ class Manifest(_Record):
     audio_seconds: float
     versions: dict[str, str]
     shards: tuple[ShardRecord, ...]
+
+    @model_validator(mode="after")
+    def _check(self):
+        for record in (self, *self.shards):
+            if len(record.class_samples) != len(self.classes):
+                raise ValueError(
+                    f"{record.name}: class_samples has {len(record.class_samples)} numbers for {len(self.classes)} classes"
+                )
+        return self
 
     @property
     def num_failures(self) -> int:
@@ -143,6 +157,19 @@ class Manifest(_Record):
     @property
     def audio(self) -> AudioForm:
         return self.settings.profile.audio
+
+
+def totals(shards: Sequence[ShardRecord], profile: Profile, num_classes: int) -> dict:
+    """The fields of a manifest that are sums over its shards."""
+    return {
+        "identity": add_identities(shard.identity for shard in shards),
+        "class_samples": tuple(sum(shard.class_samples[label] for shard in shards) for label in range(num_classes)),
+        "num_samples": sum(shard.num_samples for shard in shards),
+        "num_bytes": sum(shard.tar_bytes for shard in shards),
+        "video_seconds": sum(shard.video_frames for shard in shards) / profile.video.fps,
+        "audio_seconds": sum(shard.audio_samples for shard in shards) / profile.audio.sample_rate,
+        "shards": tuple(shards),
+    }
 
 
 def read_manifest(folder: Path) -> Manifest:

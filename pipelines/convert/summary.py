@@ -1,4 +1,4 @@
-"""What a finished conversion came to: its totals, and the summary that a user reads."""
+"""What a finished conversion came to: the summary that a user reads."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,7 @@ from pathlib import Path
 
 from xkd.pipelines.convert.journal import ListedFailure
 from xkd.pipelines.convert.output import FAILURES, SOURCE
-from xkd.pipelines.identity import add_identities
-from xkd.pipelines.manifest import Completeness, Manifest, Profile, ShardRecord
+from xkd.pipelines.manifest import Completeness, Manifest
 
 # Reasons that a summary counts by name; the list has all.
 REASONS = 10
@@ -63,16 +62,3 @@ def count_reasons(failures: Iterable[ListedFailure]) -> list[str]:
     if others := counts[REASONS:]:
         lines.append(f"  {sum(count for _, count in others)}: other reasons")
     return lines
-
-
-def totals(shards: Sequence[ShardRecord], profile: Profile, num_classes: int) -> dict:
-    """The fields of a manifest that are sums over its shards."""
-    return {
-        "identity": add_identities(shard.identity for shard in shards),
-        "class_samples": tuple(sum(shard.class_samples[label] for shard in shards) for label in range(num_classes)),
-        "num_samples": sum(shard.num_samples for shard in shards),
-        "num_bytes": sum(shard.tar_bytes for shard in shards),
-        "video_seconds": sum(shard.video_frames for shard in shards) / profile.video.fps,
-        "audio_seconds": sum(shard.audio_samples for shard in shards) / profile.audio.sample_rate,
-        "shards": tuple(shards),
-    }

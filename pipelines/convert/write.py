@@ -27,8 +27,8 @@ from xkd.pipelines.convert.output import (
 from xkd.pipelines.convert.pack import Placed, listed, pack
 from xkd.pipelines.convert.plan import Plan, make_plan
 from xkd.pipelines.convert.sample import Failure, UnreadableSource, convert_all
-from xkd.pipelines.convert.summary import Summary, count_reasons, totals
-from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest
+from xkd.pipelines.convert.summary import Summary, count_reasons
+from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest, totals
 
 
 def write_shards(

@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from xkd.pipelines.convert.output import FAILURES, SOURCE
 from xkd.pipelines.convert.shard import PARTIAL, SHARD_SUFFIXES
-from xkd.pipelines.convert.summary import totals
 from xkd.pipelines.convert.workers import map_in_order
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.shard import check_shard
-from xkd.pipelines.manifest import MANIFEST, Manifest, read_manifest
+from xkd.pipelines.manifest import MANIFEST, Manifest, read_manifest, totals
 from xkd.pipelines.sidecar import KEY_BYTES
 
 # Beyond this a worker counts as hung: far more than reading and decoding the largest shard from a slow file system takes.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xkd.pipelines.index import ShardSet
+from xkd.pipelines.manifest import read_manifest, totals
 from xkd.pipelines.sidecar import Entry, open_sidecar, pack, serialize, unpack
 
 
@@ -101,14 +102,15 @@ def test_two_million_samples_open_in_little_memory(tiny_shards, tmp_path, capsys
     first = ShardSet.open(tiny_shards).sample(0)
     entry = Entry("k" * 30, (3,), first.video, replace(first.audio, crcs=tuple(range(10))), 1, ("train",) * 3)
     sidecar = serialize(pack([entry] * 1000))
-    manifest = json.loads((tiny_shards / "manifest.json").read_text())
+    manifest = read_manifest(tiny_shards)
     checksum = {"sidecar_bytes": len(sidecar), "sidecar_sha256": sha256(sidecar).hexdigest()}
-    record = {**manifest["shards"][0], "num_samples": 1000, "tar_bytes": 0, **checksum}
-    manifest |= {"shards": [{**record, "name": f"train-{number:06d}"} for number in range(2000)], "num_samples": 2_000_000}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    for shard in manifest["shards"]:
-        (tmp_path / f"{shard['name']}.safetensors").write_bytes(sidecar)
-        (tmp_path / f"{shard['name']}.tar").touch()
+    record = manifest.shards[0].model_copy(update={"num_samples": 1000, "tar_bytes": 0, **checksum})
+    shards = [record.model_copy(update={"name": f"train-{number:06d}"}) for number in range(2000)]
+    manifest = manifest.model_copy(update=totals(shards, manifest.settings.profile, len(manifest.classes)))
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
+    for shard in shards:
+        (tmp_path / f"{shard.name}.safetensors").write_bytes(sidecar)
+        (tmp_path / f"{shard.name}.tar").touch()
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     run = subprocess.run([sys.executable, "-c", OPEN_AND_MEASURE, tmp_path], capture_output=True, env=environment, check=True)
     found = json.loads(run.stdout)
@@ -120,3 +122,21 @@ def test_two_million_samples_open_in_little_memory(tiny_shards, tmp_path, capsys
     assert found["samples"] == 2_000_000
     assert found["bytes"] < 50e6
     assert found["bytes_read"] < 150e6
+
+
+@pytest.mark.parametrize(
+    ("written", "changed", "message"),
+    [
+        ('"num_samples": 8', '"num_samples": 9', "manifest.json: num_samples is 12, but 13 in its shards together; copy"),
+        ('"num_samples": 12', '"num_samples": 21', "manifest.json: num_samples is 21, but 12 in its shards together; copy"),
+        ('"fps": 8', '"fps": 16', "manifest.json: video_seconds is 30.0, but 15.0 in its shards together; copy"),
+    ],
+)
+def test_a_manifest_whose_numbers_disagree_is_refused(tiny_shards, tmp_path, written, changed, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_shards, folder)
+    manifest = folder / "manifest.json"
+    assert written in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(written, changed))
+    with pytest.raises(ValueError, match=message):
+        ShardSet.open(folder)

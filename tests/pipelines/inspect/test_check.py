@@ -9,10 +9,9 @@ import pytest
 
 from xkd.cli import main
 from xkd.pipelines.convert.shard import SHARD_SUFFIXES
-from xkd.pipelines.convert.summary import totals
 from xkd.pipelines.inspect import check
 from xkd.pipelines.inspect.check import check_shards
-from xkd.pipelines.manifest import read_manifest
+from xkd.pipelines.manifest import read_manifest, totals
 from xkd.pipelines.sidecar import open_sidecar, pack, serialize, unpack
 
 
