@@ -13,10 +13,11 @@ import torch
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
 from xkd.pipelines.index import ShardSet
-from xkd.pipelines.order import batch_positions, epoch_order, num_steps, num_streams
 from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.source import Example, Source, long_enough
+from xkd.pipelines.quarantine import Exchange, Quarantine, alone
+from xkd.pipelines.source import Example
 from xkd.pipelines.spectrogram import resize_crop
+from xkd.pipelines.stream import ExampleStream, Step
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,21 @@ class Batch:
     labels: torch.Tensor  # [B] int64; -1 where a sample has not exactly one label
     sample_ids: torch.Tensor  # [B] int64
     keys: list[str]
-    valid: torch.Tensor  # [B] bool; False where a healthy sample stands in for a damaged one
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """What is known of a batch before the graph has made its views."""
-
-    examples: list[Example]
-    asked_ids: np.ndarray
+    substituted: torch.Tensor  # [B] bool; True where a healthy sample takes the place of a damaged one
+    valid: torch.Tensor  # [B] bool; False in evaluation where some sample fills the row: not to be counted
 
 
 class Loader:
-    """Iterates over a shard set; a context manager, since `close` ends DALI's threads.
+    """Iterates over a shard set; a context manager, since `close` ends its threads.
 
     An example depends on (seed, epoch, sample id) alone and an epoch's order on (seed, epoch): batch size, ranks, threads and
     resuming change neither. Preset `pretrain` shuffles, leaves out samples shorter than `min_seconds` (`too_short` counts them)
-    and the last partial global batch, and puts the next healthy sample in a damaged one's place (`substitutions` counts them).
-    Preset `eval` gives every sample once, in stored order, to one rank, and raises DamagedSample.
+    and the last partial global batch, and puts the next healthy sample in a damaged one's place (`substituted` counts those of the
+    epoch). Damaged samples are kept in `quarantine`; those found before an epoch are not read in it. More of them than
+    `max_bad_share` of an epoch raise TooManyDamaged. Preset `eval` gives every sample once, in stored order, in batches that are
+    always full; damaged ones are left out and listed in `dropped` with the reason.
+
+    `exchange` shares what ranks have found: every rank calls `epoch`, `share` and `state_dict` at the same points of the run.
     `wait_seconds` is the time that the consumer has spent in here.
     """
 
@@ -62,24 +60,18 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         device: Literal["cpu", "gpu"] = "cpu",
+        exchange: Exchange = alone,
     ):
-        self._preset = PRESETS[preset]
-        assert self._preset.training or world_size == 1, "evaluation has no equal shares: one rank reads every sample"
-        self._shards, self._config = shards, self._preset.narrow(config)
-        self._seed, self._batch_size, self._rank, self._world_size = seed, batch_size, rank, world_size
-        self._source = Source(shards, self._config, self._preset, seed)
-        self._ids = self._eligible_ids()
-        self._shard_numbers = shards.shard_numbers()[self._ids]
-        self._streams = num_streams(config.order, config.canonical_nodes) if self._preset.training else 1
-        self._executor = Executor(self._config, batch_size=batch_size, device=device)
+        split = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
+        self._stream = ExampleStream(shards, config, PRESETS[preset], seed=seed, exchange=exchange, **split)
+        self._prefetch = config.prefetch
+        self._executor = Executor(self._stream.config, batch_size=batch_size, device=device)
         self._epoch: Iterator[Batch] | None = None
-        self.too_short = len(shards) - len(self._ids)
-        self.substitutions = 0
         self.wait_seconds = 0.0
 
     def __len__(self) -> int:
         """Steps an epoch, the same on every rank."""
-        return num_steps(len(self._ids), self._batch_size, self._world_size, drop_last=self._preset.training)
+        return len(self._stream)
 
     def __enter__(self) -> "Loader":
         return self
@@ -88,16 +80,61 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """End DALI's threads. Batches already delivered stay valid."""
+        """End DALI's threads and those that read. Batches already delivered stay valid."""
         self._end_epoch()
+        self._stream.close()
         self._executor.close()
+
+    @property
+    def too_short(self) -> int:
+        return self._stream.too_short
+
+    @property
+    def substituted(self) -> int:
+        """Clips of the running epoch that this rank has delivered in the place of damaged ones."""
+        return self._stream.substituted
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The damaged samples that this rank has found, and those of all ranks after `epoch`, `share` or `state_dict`."""
+        return self._stream.quarantine
+
+    @property
+    def dropped(self) -> list[tuple[str, str]]:
+        """Key and reason of the samples that this rank has left out of the running epoch."""
+        return self._stream.dropped
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the epoch that is under way, or the next one."""
+        return self.epoch(*self._stream.position)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on. Starting one ends the one before, finished or not."""
         assert not self._executor.closed, "the loader is closed"
         self._end_epoch()
-        self._epoch = self._batches(epoch, start_step)
+        self._stream.begin(epoch, start_step)
+        self._epoch = self._batches()
         return self._epoch
+
+    def share(self) -> None:
+        """Make `quarantine` that of all ranks."""
+        self._stream.share()
+
+    def check_substituted(self, substituted: int) -> None:
+        """Raises TooManyDamaged where so many clips of an epoch, over all ranks, are more than `max_bad_share` of it."""
+        self._stream.check_substituted(substituted)
+
+    def state_dict(self) -> dict:
+        """(seed, epoch, step) of what was delivered, what fixes the order, and the damaged samples found: json can hold it."""
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on where a state was taken: `iter(loader)` gives the rest of its epoch.
+
+        Raises ValueError if this loader has another seed, order, global batch or set of samples.
+        """
+        self._end_epoch()
+        self._stream.load_state_dict(state)
 
     def _end_epoch(self) -> None:
         if self._epoch is not None:
@@ -105,64 +142,43 @@ class Loader:
             self._epoch = None
             self._executor.drain()
 
-    def _eligible_ids(self) -> np.ndarray:
-        if not self._preset.training:
-            return np.arange(len(self._shards))
-        ids = long_enough(self._shards, self._config.min_seconds)
-        global_batch = self._batch_size * self._world_size
-        if len(ids) < global_batch:
-            raise ValueError(
-                f"{self._shards.folder}: {len(ids)} of {len(self._shards)} samples last data.min_seconds"
-                f" {self._config.min_seconds:g} or more, fewer than a global batch of {global_batch}; take a smaller batch"
-            )
-        return ids
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self._preset.training:
-            return self._ids
-        settings = self._config.model_dump(include={"order", "block_shards", "canonical_nodes"})
-        return self._ids[epoch_order(self._shard_numbers, self._seed, epoch, **settings)]
-
-    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
-        order = self._order(epoch)
-        upcoming = (self._start(epoch, order, step) for step in range(start_step, len(self)))
+    def _batches(self) -> Iterator[Batch]:
         entered = time.perf_counter()
-        pending = deque(islice(upcoming, self._config.prefetch))
+        upcoming = map(self._start, self._stream.steps())
+        pending = deque(islice(upcoming, self._prefetch))
         while pending:
-            batch = self._finish(pending.popleft())
+            step = pending.popleft()
+            batch = self._finish(step)
             pending.extend(islice(upcoming, 1))
+            self._stream.deliver(step)
             self.wait_seconds += time.perf_counter() - entered
             yield batch
             entered = time.perf_counter()
+            self._stream.check_substituted(self.substituted)
 
-    def _start(self, epoch: int, order: np.ndarray, step: int) -> _Pending:
-        """Read a batch and set the graph to work on it."""
-        positions = batch_positions(len(order), step, self._batch_size, self._rank, self._world_size, self._streams)
-        positions = positions[positions < len(order)]
-        examples = [self._source.at(epoch, order, position, self._streams) for position in positions]
-        self._executor.put([example.inputs for example in examples])
-        return _Pending(examples, order[positions])
+    def _start(self, step: Step) -> Step:
+        """Set the graph to work on a step."""
+        self._executor.put([example.inputs for example in step.examples])
+        return step
 
-    def _finish(self, pending: _Pending) -> Batch:
-        """Wait for the views of a batch."""
-        samples = [example.sample for example in pending.examples]
+    def _finish(self, step: Step) -> Batch:
+        """Wait for the views of a step."""
+        samples = [example.sample for example in step.examples]
         try:
             views = self._executor.take()
         except RuntimeError as error:
             names = ", ".join(f"{sample.shard}: {sample.key}" for sample in samples)
             raise RuntimeError(f"DALI failed on one of these samples: {names}") from error
-        sample_ids = np.array([sample.id for sample in samples])
-        valid = sample_ids == pending.asked_ids
-        self.substitutions += int((~valid).sum())
         return Batch(
             video_global=views["video_global"],
             video_local=views.get("video_local"),
             audio_global=views["audio_global"].unsqueeze(1),
-            audio_local=local_audio(views.get("audio_local"), pending.examples),
+            audio_local=local_audio(views.get("audio_local"), step.examples),
             labels=torch.tensor([sample.labels[0] if len(sample.labels) == 1 else -1 for sample in samples]),
-            sample_ids=torch.from_numpy(sample_ids),
+            sample_ids=torch.tensor([sample.id for sample in samples]),
             keys=[sample.key for sample in samples],
-            valid=torch.from_numpy(valid),
+            substituted=torch.from_numpy(step.substituted),
+            valid=torch.from_numpy(step.valid),
         )
 
 

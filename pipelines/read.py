@@ -1,6 +1,7 @@
 """Reads the bytes of a sample out of its tar and checks them against the CRCs of the sidecar."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
@@ -10,43 +11,106 @@ from xkd.pipelines.index import Sample
 
 PCM_BYTES = 2
 
+# (file, offset, size) -> that many bytes, fewer where the file ends before; raises UnreadableFile.
+Pread = Callable[[Path, int, int], bytes]
+Extent = tuple[int, int]  # offset in the tar, size
+
 
 class DamagedSample(ValueError):
-    """The bytes of a stored sample are not those that were written."""
+    """The bytes of a stored sample are not those that were written, or cannot be read; `reason` says which, without the file."""
+
+    def __init__(self, sample: Sample, member: str, offset: int, state: str):
+        super().__init__(f"{sample.shard}: the {member} of sample {sample.key} (at byte {offset}) {state}; copy the shard again")
+        self.sample, self.member = sample, member
+        self.reason = f"its {member} (at byte {offset}) {state}"
 
 
-def read_video(sample: Sample) -> np.ndarray:
-    """The encoded video, uint8 [size]. Raises DamagedSample, and ValueError where there is none."""
-    video = sample.video
-    if not video.frames:
+class UnreadableFile(OSError):
+    """A file cannot be read, and trying again does not help."""
+
+
+def pread_all(descriptor: int, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends before."""
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def open_and_pread(path: Path, offset: int, size: int) -> bytes:
+    """Opens, reads and closes a file, for those who read little of it. Raises UnreadableFile."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return pread_all(file.fileno(), offset, size)
+    except OSError as error:
+        raise UnreadableFile(error.strerror) from error
+
+
+def fetch(sample: Sample, extent: Extent, pread: Pread = open_and_pread) -> bytes | UnreadableFile:
+    """The bytes of an extent, unchecked, or why they cannot be read; what a thread can do while others work."""
+    try:
+        return pread(sample.shard, *extent)
+    except UnreadableFile as error:
+        return error
+
+
+def video_extent(sample: Sample) -> Extent:
+    """Where the encoded video lies. ValueError where there is none."""
+    if not sample.video.frames:
         raise _absent(sample, "video")
-    data = _read(sample.shard, video.offset, video.size)
+    return sample.video.offset, sample.video.size
+
+
+def check_video(sample: Sample, data: bytes | UnreadableFile) -> np.ndarray:
+    """The encoded video, uint8 [size], of what was fetched. Raises DamagedSample."""
+    video = sample.video
+    if isinstance(data, UnreadableFile):
+        raise DamagedSample(sample, "video", video.offset, f"cannot be read: {data}") from data
     if len(data) != video.size or crc32(data) != video.crc:
-        raise _damaged(sample, "video", video.offset)
+        raise DamagedSample(sample, "video", video.offset, "is damaged")
     return np.frombuffer(data, np.uint8)
 
 
-def read_audio(sample: Sample, start: int, count: int) -> np.ndarray:
-    """`count` samples from `start` on, int16, with silence past the end. Checks the seconds it touches.
+def read_video(sample: Sample, pread: Pread = open_and_pread) -> np.ndarray:
+    """The encoded video, uint8 [size]. Raises DamagedSample, and ValueError where there is none."""
+    return check_video(sample, fetch(sample, video_extent(sample), pread))
 
-    Raises DamagedSample, and ValueError where there is no sound, or where it is stored as flac, of which no part can be read alone.
+
+def audio_extent(sample: Sample, start: int, count: int) -> Extent:
+    """Where the whole seconds that hold `count` samples from `start` on lie.
+
+    ValueError where there is no sound, or where it is stored as flac, of which no part can be read alone.
     """
     audio = sample.audio
     if not audio.samples:
         raise _absent(sample, "sound")
     if audio.size != audio.samples * PCM_BYTES:
         raise ValueError(f"{sample.shard}: the sound of sample {sample.key} is not pcm16; convert the data set with --audio pcm16")
-    end = min(start + count, audio.samples)
-    result = np.zeros(count, np.int16)
-    if start >= end:
-        return result
-    first_second, last_second = start // audio.rate, -(-end // audio.rate)
+    first_second, last_second = _seconds(sample, start, count)
     begin, stop = first_second * audio.rate, min(last_second * audio.rate, audio.samples)
-    data = _read(sample.shard, audio.offset + begin * PCM_BYTES, (stop - begin) * PCM_BYTES)
+    return audio.offset + begin * PCM_BYTES, max(0, stop - begin) * PCM_BYTES
+
+
+def check_audio(sample: Sample, start: int, count: int, data: bytes | UnreadableFile) -> np.ndarray:
+    """`count` samples from `start` on, int16, with silence past the end, of what was fetched. Raises DamagedSample."""
+    audio = sample.audio
+    if isinstance(data, UnreadableFile):
+        raise DamagedSample(sample, "audio", audio.offset, f"cannot be read: {data}") from data
+    first_second, last_second = _seconds(sample, start, count)
     if crc_per_second(data, audio.rate) != audio.crcs[first_second:last_second]:
-        raise _damaged(sample, "audio", audio.offset)
-    result[: end - start] = np.frombuffer(data, "<i2")[start - begin : end - begin]
+        raise DamagedSample(sample, "audio", audio.offset, "is damaged")
+    heard = np.frombuffer(data, "<i2")[start - first_second * audio.rate :][:count]
+    result = np.zeros(count, np.int16)
+    result[: len(heard)] = heard
     return result
+
+
+def read_audio(sample: Sample, start: int, count: int, pread: Pread = open_and_pread) -> np.ndarray:
+    """`count` samples from `start` on, int16, with silence past the end. Checks the seconds it touches.
+
+    Raises DamagedSample, and ValueError where there is no sound, or where it is stored as flac.
+    """
+    return check_audio(sample, start, count, fetch(sample, audio_extent(sample, start, count), pread))
 
 
 def crc_per_second(pcm: bytes, sample_rate: int) -> tuple[int, ...]:
@@ -55,17 +119,11 @@ def crc_per_second(pcm: bytes, sample_rate: int) -> tuple[int, ...]:
     return tuple(crc32(pcm[begin : begin + size]) for begin in range(0, len(pcm), size))
 
 
+def _seconds(sample: Sample, start: int, count: int) -> tuple[int, int]:
+    """The first of the seconds that samples lie in, and the one after the last."""
+    end = min(start + count, sample.audio.samples)
+    return start // sample.audio.rate, -(-end // sample.audio.rate)
+
+
 def _absent(sample: Sample, stream: str) -> ValueError:
     return ValueError(f"{sample.shard}: sample {sample.key} has no {stream}; choose samples that have it by the sidecar's columns")
-
-
-def _damaged(sample: Sample, member: str, offset: int) -> DamagedSample:
-    return DamagedSample(f"{sample.shard}: the {member} of sample {sample.key} (at byte {offset}) is damaged; copy the shard again")
-
-
-def _read(path: Path, offset: int, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)

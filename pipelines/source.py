@@ -3,7 +3,6 @@
 Stateless: an example is a pure function of (seed, epoch, sample id) and the shards, so any sample can be made again, anywhere.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +11,17 @@ from xkd.pipelines.config import DataConfig
 from xkd.pipelines.draws import Parameters, resize_crop_boxes
 from xkd.pipelines.index import Sample, ShardSet
 from xkd.pipelines.presets import Preset
-from xkd.pipelines.read import DamagedSample, read_audio, read_video
-
-# Far beyond chance: a whole shard is damaged, or gone.
-MAX_DAMAGED_IN_A_ROW = 16
+from xkd.pipelines.read import (
+    Extent,
+    Pread,
+    UnreadableFile,
+    audio_extent,
+    check_audio,
+    check_video,
+    fetch,
+    open_and_pread,
+    video_extent,
+)
 
 
 @dataclass(frozen=True)
@@ -27,45 +33,68 @@ class Example:
     boxes: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Request:
+    """A sample to be read, from audio sample `start` on, with the views drawn for a sample id in an epoch."""
+
+    sample: Sample
+    epoch: int
+    drawn_for: int
+    start: int
+    video: Extent
+    audio: Extent
+
+
+Fetched = tuple[bytes | UnreadableFile, bytes | UnreadableFile]
+
+
 class Source:
     """Makes examples of a shard set; ValueError if its streams, frame rate, sample rate or audio codec do not fit."""
 
-    def __init__(self, shards: ShardSet, config: DataConfig, preset: Preset, seed: int):
+    def __init__(self, shards: ShardSet, config: DataConfig, preset: Preset, seed: int, pread: Pread = open_and_pread):
         _check_streams(shards)
         self._shards = shards
         self._config = config
         self._preset = preset
         self._seed = seed
+        self._pread = pread
         self._stored_fps = shards.manifest.video.fps
         self._stride = frame_stride(shards, config)
 
-    def __call__(self, epoch: int, sample_id: int) -> Example:
+    def __call__(self, epoch: int, sample_id: int, drawn_for: int | None = None) -> Example:
         """The example of one sample in one epoch. Raises DamagedSample."""
+        request = self.request(epoch, sample_id, drawn_for)
+        return self.make(request, self.fetch(request))
+
+    def request(self, epoch: int, sample_id: int, drawn_for: int | None = None) -> Request:
+        """What is to be read for an example.
+
+        A sample that stands in for another takes what was `drawn_for` that one: it may be in the batch itself, and then differs.
+        """
         sample = self._shards.sample(sample_id)
-        start = self._preset.start(self._spare(sample), self._seed, epoch, sample_id)
-        aspect = sample.video.width / sample.video.height
+        drawn_for = sample_id if drawn_for is None else drawn_for
+        start = self._preset.start(self._spare(sample), self._seed, epoch, drawn_for)
+        return Request(
+            sample, epoch, drawn_for, start, video_extent(sample), audio_extent(sample, start, self._config.clip_samples)
+        )
+
+    def fetch(self, request: Request) -> Fetched:
+        """The bytes that an example is made of, unchecked; the part that waits."""
+        return fetch(request.sample, request.video, self._pread), fetch(request.sample, request.audio, self._pread)
+
+    def make(self, request: Request, fetched: Fetched) -> Example:
+        """The example of what was fetched. Raises DamagedSample."""
+        sample, start, draws = request.sample, request.start, (self._seed, request.epoch, request.drawn_for)
+        video, audio = fetched
         clip = {
-            "video": read_video(sample),
-            "pcm": read_audio(sample, start, self._config.clip_samples),
+            "video": check_video(sample, video),
+            "pcm": check_audio(sample, start, self._config.clip_samples, audio),
             "frames": self._frames(sample, start),
         }
         local = self._config.audio.local_view
-        boxes = resize_crop_boxes(self._config, self._seed, epoch, sample_id) if local.count and local.resize_crop else None
-        return Example(sample, clip | self._preset.views(self._config, self._seed, epoch, sample_id, aspect), boxes)
-
-    def at(self, epoch: int, order: np.ndarray, position: int, streams: int = 1) -> Example:
-        """The example at a position of the order; in training, a damaged one is replaced by the next healthy one of its stream.
-
-        Raises DamagedSample, in training where MAX_DAMAGED_IN_A_ROW follow each other.
-        """
-        for offset in range(MAX_DAMAGED_IN_A_ROW):
-            try:
-                return self(epoch, int(order[(position + offset * streams) % len(order)]))
-            except DamagedSample as error:
-                if not self._preset.training:
-                    raise
-                warnings.warn(f"{error}. The next healthy sample takes its place.", stacklevel=2)
-        raise DamagedSample(f"{self._shards.folder}: {MAX_DAMAGED_IN_A_ROW} damaged samples in a row; copy the shards again")
+        boxes = resize_crop_boxes(self._config, *draws) if local.count and local.resize_crop else None
+        views = self._preset.views(self._config, *draws, sample.video.width / sample.video.height)
+        return Example(sample, clip | views, boxes)
 
     def _spare(self, sample: Sample) -> int:
         """Audio samples by which the stretch that both streams cover is longer than a clip."""

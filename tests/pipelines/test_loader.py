@@ -1,9 +1,10 @@
+import json
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from xkd.pipelines.config import DataConfig
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.read import DamagedSample
+from xkd.pipelines.quarantine import TooManyDamaged
+from xkd.pipelines.shard_files import LocalFiles, StorageError
 
-TENSORS = ("video_global", "video_local", "audio_global", "audio_local", "labels", "sample_ids", "valid")
+TENSORS = ("video_global", "video_local", "audio_global", "audio_local", "labels", "sample_ids", "substituted", "valid")
 
 
 def small(**changes) -> DataConfig:
@@ -153,8 +155,8 @@ def test_a_sample_with_several_labels_has_no_single_one(shards):
 
 def test_evaluation_gives_every_sample_once_in_stored_order(shards):
     batches = epoch(shards, preset="eval", batch_size=5)
-    assert [len(batch.keys) for batch in batches] == [5, 5, 2]
-    assert torch.cat([batch.sample_ids for batch in batches]).tolist() == list(range(12))
+    assert [batch.valid.tolist() for batch in batches] == [[True] * 5, [True] * 5, [True] * 2 + [False] * 3]
+    assert torch.cat([batch.sample_ids[batch.valid] for batch in batches]).tolist() == list(range(12))
     assert all(batch.video_local is None and batch.audio_local is None for batch in batches)
 
 
@@ -205,33 +207,105 @@ def test_too_few_samples_for_a_batch_are_refused(shards):
         Loader(shards, small(min_seconds=3), preset="pretrain", batch_size=8)
 
 
-@pytest.mark.filterwarnings("ignore:.*next healthy")
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
 def test_a_substitute_is_marked_counted_and_healthy(shards, tmp_path, reference):
     damaged = copy_with_damage(shards, tmp_path / "copy", 4)
-    with Loader(damaged, small(), preset="pretrain", batch_size=4) as loader:
+    with Loader(damaged, small(max_bad_share=0.1), preset="pretrain", batch_size=4) as loader:
         batches = list(loader.epoch(0))
-        assert loader.substitutions == 1
-    valid = torch.cat([batch.valid for batch in batches])
-    ids, asked = (torch.cat([batch.sample_ids for batch in some]) for some in (batches, reference))
+        assert loader.substituted == 1
+        assert [damage.key for damage in loader.quarantine] == [shards.sample(4).key]
+    marks, ids = torch.cat([batch.substituted for batch in batches]), torch.cat([batch.sample_ids for batch in batches])
+    asked = torch.cat([batch.sample_ids for batch in reference])
     place = asked.tolist().index(4)
-    assert valid.tolist() == [sample != 4 for sample in asked.tolist()]
-    assert ids[place] == asked[(place + 4) % 12]  # the next of its stream, of which there are four
-    healthy = rows(reference)
-    for sample, found in rows(batches).items():
-        assert torch.equal(found["video_global"], healthy[sample]["video_global"])
+    assert marks.tolist() == [sample == 4 for sample in asked.tolist()]
+    assert torch.cat([batch.valid for batch in batches]).all()
+    assert ids[marks].item() != 4
+    assert [key for batch in batches for key in batch.keys][place] == shards.sample(int(ids[place])).key
+    for found, expected in zip(batches, reference, strict=True):
+        kept = ~found.substituted
+        assert torch.equal(found.video_global[kept], expected.video_global[kept])
+        assert kept.all() or not torch.equal(found.video_global[~kept], expected.video_global[~kept])
 
 
-def test_an_epoch_after_a_failed_one_starts_afresh(shards, tmp_path):
-    damaged = copy_with_damage(shards, tmp_path / "copy", 9)
-    with Loader(damaged, small(prefetch=3), preset="eval", batch_size=4) as loader:
-        with pytest.raises(DamagedSample, match=damaged.sample(9).key):
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
+def test_a_sample_and_its_stand_in_in_one_batch_differ(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 4)
+    (batch,) = epoch(damaged, small(max_bad_share=0.1), batch_size=12)
+    first, second = (batch.sample_ids == batch.sample_ids[batch.substituted]).nonzero().flatten().tolist()
+    assert batch.keys[first] == batch.keys[second]
+    assert not torch.equal(batch.video_global[first], batch.video_global[second])
+
+
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
+def test_too_many_damaged_samples_stop_the_loader(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 4, 9)
+    with Loader(damaged, small(max_bad_share=0.1), preset="pretrain", batch_size=4) as loader:
+        batches = loader.epoch(0)
+        with pytest.raises(
+            TooManyDamaged, match=r"2 clips of epoch 0 were replaced; data.max_bad_share 0.1 allows 1 of 12\. Damaged"
+        ):
+            list(batches)
+
+
+@pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 4, 7])
+def test_a_state_goes_on_over_the_ends_of_epochs(shards, tmp_path, taken):
+    damaged, config = copy_with_damage(shards, tmp_path / "copy", 4), small(max_bad_share=0.1)
+    with Loader(damaged, config, preset="pretrain", batch_size=4) as loader:
+        whole = [batch for _ in range(3) for batch in loader]
+    with Loader(damaged, config, preset="pretrain", batch_size=4) as loader:
+        batches = chain.from_iterable(iter(loader) for _ in range(3))
+        for found, expected in zip(islice(batches, taken), whole, strict=False):
+            assert_same(vars(found), vars(expected))
+        state = json.loads(json.dumps(loader.state_dict()))
+    assert (state["epoch"], state["step"]) == divmod(taken, 3)
+    with Loader(damaged, config, preset="pretrain", batch_size=4) as loader:
+        loader.load_state_dict(state)
+        batches = chain.from_iterable(iter(loader) for _ in range(3))
+        for found, expected in zip(islice(batches, 9 - taken), whole[taken:], strict=True):
+            assert_same(vars(found), vars(expected))
+
+
+@pytest.mark.filterwarnings("ignore:.*it is left out")
+def test_evaluation_leaves_out_what_is_damaged_and_says_so(shards, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 0, 9)
+    (whole,) = epoch(shards, preset="eval", batch_size=12)
+    for world_size in (1, 2):
+        counted, dropped = {}, []
+        for rank in range(world_size):
+            with Loader(damaged, small(), preset="eval", batch_size=5, rank=rank, world_size=world_size) as loader:
+                batches = list(loader.epoch(0))
+                dropped += loader.dropped
+            assert all(len(batch.keys) == 5 for batch in batches)
+            counted |= {
+                int(batch.sample_ids[row]): batch.video_global[row] for batch in batches for row in batch.valid.nonzero().flatten()
+            }
+        assert sorted(counted) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+        assert [key for key, _ in dropped] == [damaged.sample(index).key for index in (0, 9)]
+        for index, video in counted.items():
+            assert torch.equal(video, whole.video_global[index])
+
+
+def test_an_epoch_after_a_failed_one_starts_afresh(shards, reference):
+    class Failing(LocalFiles):
+        fails = True
+
+        def ensure(self, name, stop=None):
+            if self.fails:
+                raise StorageError("no answer")
+            return super().ensure(name)
+
+    files = Failing(shards.folder)
+    with Loader(ShardSet(shards.folder, shards.manifest, files), small(prefetch=3), preset="pretrain", batch_size=4) as loader:
+        with pytest.raises(StorageError, match="no answer"):
             next(loader.epoch(0))
-        loader._ids = loader._ids[:8]
-        assert [batch.sample_ids.tolist() for batch in loader.epoch(0)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        files.fails = False
+        for found, expected in zip(loader.epoch(0), reference, strict=True):
+            assert_same(vars(found), vars(expected))
 
 
 def test_a_video_that_dali_cannot_decode_is_named(shards, monkeypatch):
-    monkeypatch.setattr("xkd.pipelines.source.read_video", lambda sample: np.zeros(1000, np.uint8))
+    monkeypatch.setattr("xkd.pipelines.source.check_video", lambda *_: np.zeros(1000, np.uint8))
     with pytest.raises(RuntimeError, match=f"DALI failed on .*{shards.sample(0).key}"):
         epoch(shards, preset="eval")
 

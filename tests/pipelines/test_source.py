@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from tests.media import write_clip
-from tests.pipelines.damage import copy_with_damage
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.convert.sources import DATASETS, Dataset
 from xkd.pipelines.convert.sources.folder import list_folder
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.read import DamagedSample, read_audio
-from xkd.pipelines.source import MAX_DAMAGED_IN_A_ROW, Source, frame_stride, long_enough
+from xkd.pipelines.read import read_audio
+from xkd.pipelines.source import Source, frame_stride, long_enough
 
 
 def configuration(clip_seconds=2.0, fps=4, **audio) -> DataConfig:
@@ -131,25 +130,12 @@ def test_a_set_with_flac_is_refused(media_folder, tmp_path):
         source(shards, configuration())
 
 
-def test_a_damaged_sample_is_replaced_by_the_next_healthy_one_of_the_order(shards, tmp_path):
-    damaged = copy_with_damage(shards, tmp_path / "copy", 4, 9)
-    order = np.array([1, 4, 9, 7, 0])
-    made = source(damaged, configuration())
-    with pytest.warns(UserWarning, match="next healthy"):
-        assert made.at(0, order, 1).sample.id == 7
-    assert made.at(0, order, 0).sample.id == 1
-    with pytest.warns(UserWarning, match="next healthy"):
-        assert made.at(0, order[:3], 2).sample.id == 1
-
-
-def test_evaluation_does_not_replace_a_damaged_sample(shards, tmp_path):
-    damaged = copy_with_damage(shards, tmp_path / "copy", 4)
-    with pytest.raises(DamagedSample, match=damaged.sample(4).key):
-        source(damaged, configuration(), preset="eval").at(0, np.arange(12), 4)
-
-
-@pytest.mark.filterwarnings("ignore:.*next healthy")
-def test_many_damaged_samples_in_a_row_stop_the_run(shards, tmp_path):
-    damaged = copy_with_damage(shards, tmp_path / "copy", *range(12))
-    with pytest.raises(DamagedSample, match=f"{MAX_DAMAGED_IN_A_ROW} damaged samples in a row"):
-        source(damaged, configuration()).at(0, np.arange(12), 0)
+def test_a_sample_that_stands_in_for_another_takes_its_draws(shards):
+    made = source(shards, configuration(clip_seconds=0.5, fps=8))
+    one, another = [index for index in range(12) if shards.sample(index).video.width == shards.sample(0).video.width][:2]
+    own, other, drawn = made(0, one), made(0, one, drawn_for=another), made(0, another)
+    assert other.sample == own.sample
+    assert np.array_equal(other.inputs["video"], own.inputs["video"])
+    for name in ("frames", "video_global.roi_start", "audio_global.volume"):
+        assert np.array_equal(other.inputs[name], drawn.inputs[name])
+        assert not np.array_equal(other.inputs[name], own.inputs[name])

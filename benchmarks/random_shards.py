@@ -1,0 +1,57 @@
+"""Writes shards of random bytes, for those who read samples and do not decode them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from xkd.pipelines.convert.profiles import PROFILES
+from xkd.pipelines.convert.sample import Converted
+from xkd.pipelines.convert.shard import ShardWriter, write_durably
+from xkd.pipelines.manifest import FORMAT, MANIFEST, Completeness, Manifest, Settings, Source, totals
+from xkd.pipelines.media.encode import encode_wav
+
+CLASSES = ("noise",)
+SIDE = 128
+
+
+def write_random_shards(folder: Path, *, samples: int, shard_samples: int, video_bytes: int, seconds: float) -> Path:
+    """A shard folder whose samples say that they are clips of so many seconds; returns it."""
+    folder.mkdir(parents=True)
+    profile, bits = PROFILES["pretrain"], np.random.Generator(np.random.PCG64(0))
+    frames, length = round(seconds * profile.video.fps), round(seconds * profile.audio.sample_rate)
+    records = []
+    for begin in range(0, samples, shard_samples):
+        with ShardWriter(folder, f"train-{len(records):06d}", profile, CLASSES) as writer:
+            for number in range(begin, min(begin + shard_samples, samples)):
+                sound = encode_wav(bits.integers(-(2**15), 2**15, length, np.int16), profile.audio.sample_rate)
+                video = bits.bytes(video_bytes)
+                key, rate = f"noise-{number:06d}", profile.audio.sample_rate
+                writer.add(Converted(key, CLASSES, video, sound, b"{}", frames, SIDE, SIDE, length, rate))
+            records.append(writer.finish(begin))
+    settings = Settings(
+        dataset="folder",
+        split="train",
+        streams="both",
+        profile=profile,
+        limit=None,
+        shuffle=None,
+        shard_samples=shard_samples,
+        shard_bytes=2**40,
+        part=None,
+        source_identity="0" * 32,
+    )
+    manifest = Manifest(
+        format=FORMAT,
+        name="noise",
+        settings=settings,
+        source=Source(name="noise", num_items=samples, num_bytes=0),
+        completeness=Completeness(
+            official=None, official_classes=None, listed=None, present=samples, unlisted=0, converted=samples, failed=0
+        ),
+        classes=CLASSES,
+        num_folds=0,
+        versions={},
+        **totals(records, profile, len(CLASSES)),
+    )
+    write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    return folder

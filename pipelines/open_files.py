@@ -1,0 +1,104 @@
+"""Reads pieces of tars through descriptors that are kept open, from many threads."""
+
+import errno
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from xkd.pipelines.read import UnreadableFile, pread_all
+from xkd.pipelines.shard_files import ShardFiles
+
+MAX_OPEN = 128
+TRIES = 3
+SECONDS_BETWEEN_TRIES = 0.05
+MAX_REMOVALS = 100  # of a tar from its cache before it could be opened, in a row
+# The fault of this process or machine, not of the file.
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+class OpenFiles:
+    """At most `limit` tars of a set open at a time, besides those that are being read; safe for several threads.
+
+    A tar is asked for (`files.ensure`) when it is opened. One that was removed from its cache meanwhile stays readable here, until
+    the next tar is opened: then its disk space is given back.
+    """
+
+    def __init__(self, files: ShardFiles, limit: int = MAX_OPEN):
+        self._files = files
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
+
+    def pread(self, path: Path, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, fewer where the file ends before.
+
+        Raises UnreadableFile after TRIES failures, and whatever `files.ensure` raises.
+        """
+        for remaining in reversed(range(TRIES)):
+            try:
+                descriptor = self._descriptor(path.stem)  # referred to until it is read
+                return pread_all(descriptor.number, offset, size)
+            except OSError as error:
+                self._forget(path.stem)
+                if error.errno in OUT_OF_RESOURCES:
+                    raise
+                if not remaining:
+                    raise UnreadableFile(error.strerror) from error
+                time.sleep(SECONDS_BETWEEN_TRIES)
+
+    @contextmanager
+    def for_a_while(self) -> Iterator[None]:
+        """At the end of this context, reads that wait for a tar give up."""
+        self._stop.clear()
+        try:
+            yield
+        finally:
+            self._stop.set()
+
+    def close(self) -> None:
+        """Close what nobody is reading; what is being read is closed after that."""
+        with self._lock:
+            self._open.clear()
+
+    def _descriptor(self, name: str) -> "_Descriptor":
+        with self._lock:
+            if name in self._open:
+                self._open.move_to_end(name)
+                return self._open[name]
+        opened = self._opened(name)  # without the lock: it may take long
+        with self._lock:
+            for other in [other for other, descriptor in self._open.items() if descriptor.is_removed()]:
+                del self._open[other]
+            descriptor = self._open.setdefault(name, opened)
+            while len(self._open) > self._limit:
+                self._open.popitem(last=False)
+        return descriptor
+
+    def _opened(self, name: str) -> "_Descriptor":
+        for _ in range(MAX_REMOVALS):
+            with suppress(FileNotFoundError):
+                return _Descriptor(self._files.ensure(name, self._stop))
+        return _Descriptor(self._files.ensure(name, self._stop))
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._open.pop(name, None)
+
+
+class _Descriptor:
+    """An open file that closes when nobody refers to it any more, hence never under a read."""
+
+    def __init__(self, path: Path):
+        self.number = os.open(path, os.O_RDONLY)
+
+    def is_removed(self) -> bool:
+        return os.fstat(self.number).st_nlink == 0
+
+    def __del__(self):
+        if hasattr(self, "number"):
+            os.close(self.number)

@@ -1,0 +1,112 @@
+"""Reads the sample at a place of an order, or the one that takes its place where it is damaged."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xkd.pipelines.quarantine import Damage
+from xkd.pipelines.read import DamagedSample
+from xkd.pipelines.source import Example, Fetched, Request, Source
+
+# Far beyond chance.
+MAX_DAMAGED_IN_A_ROW = 16
+
+
+class NoneHealthy(ValueError):
+    """Every sample that was tried for a place is damaged."""
+
+    def __init__(self, tried: int, damages: list[Damage]):
+        super().__init__(f"{tried} samples in a row are damaged")
+        self.damages = damages
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was found for a place: an example, perhaps of another sample than the one asked for, or none; and what was damaged."""
+
+    example: Example | None
+    substituted: bool
+    damages: tuple[Damage, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A place, and the request for the sample to be tried first for it: the `number`-th candidate, or none."""
+
+    place: int
+    number: int = 0
+    request: Request | None = None
+
+
+@dataclass(frozen=True)
+class EpochReader:
+    """Reads the places of an epoch's order in three parts, `ask`, `fetch` and `settle`, of which only `fetch` waits.
+
+    In training a damaged sample is replaced by the next healthy one of its stream: that of the places p + streams, p + 2 * streams,
+    ... This depends on the order, the bytes and what was `passed_over` (known to be damaged before the epoch) alone. In evaluation
+    nothing is found for it, nor for a place past the end.
+    """
+
+    source: Source
+    training: bool
+    epoch: int
+    order: np.ndarray
+    streams: int
+    passed_over: frozenset[int]
+    max_tries: int
+    lost: dict[int, Damage] = field(default_factory=dict)  # found so far, and not to be read again
+
+    def ask(self, place: int) -> Asked:
+        if place >= len(self.order):
+            return Asked(place)
+        for number in range(self.max_tries):
+            if self._candidate(place, number) not in self.passed_over:
+                return Asked(place, number, self._request(place, number))
+        raise NoneHealthy(self.max_tries, [])
+
+    def fetch(self, asked: Asked) -> Fetched | None:
+        return self.source.fetch(asked.request) if asked.request else None
+
+    def settle(self, asked: Asked, fetched: Fetched | None) -> Read:
+        """What is found for a place. Raises NoneHealthy in training, after `max_tries` samples."""
+        if not asked.request:
+            return Read(None, False, ())
+        found = self._made(asked.request, fetched)
+        damages, number = [], asked.number
+        while isinstance(found, Damage):
+            damages.append(found)
+            if not self.training:
+                return Read(None, False, tuple(damages))
+            found, number = self._next(asked.place, number + 1, damages)
+        return Read(found, number > 0, tuple(damages))
+
+    def _next(self, place: int, begin: int, damages: list[Damage]) -> tuple[Example | Damage, int]:
+        """The next candidate from the number `begin` on that may be healthy, and its number."""
+        for number in range(begin, self.max_tries):
+            candidate = self._candidate(place, number)
+            if candidate in self.lost:
+                return self.lost[candidate], number
+            if candidate not in self.passed_over:
+                request = self._request(place, number)
+                return self._made(request, self.source.fetch(request)), number
+        raise NoneHealthy(self.max_tries, damages)
+
+    def _made(self, request: Request, fetched: Fetched) -> Example | Damage:
+        try:
+            return self.source.make(request, fetched)
+        except DamagedSample as error:
+            sample = error.sample
+            damage = Damage(sample_id=sample.id, key=sample.key, shard=sample.shard.name, epoch=self.epoch, reason=error.reason)
+            if error.member == "video":  # the same whatever is drawn, unlike sound, of which parts are read
+                self.lost[sample.id] = damage
+            return damage
+
+    def _request(self, place: int, number: int) -> Request:
+        return self.source.request(self.epoch, self._candidate(place, number), drawn_for=int(self.order[place]))
+
+    def _candidate(self, place: int, number: int) -> int:
+        """The sample to try after `number` others: all of the stream, if need be, then the next stream."""
+        size = len(self.order)
+        round_trip = size // math.gcd(size, self.streams)
+        return int(self.order[(place + number * self.streams + number // round_trip) % size])

@@ -1,0 +1,116 @@
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import count, islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xkd.pipelines.read_ahead import read_ahead
+
+DEPTHS = (0, 1, 3, 64)
+
+
+def threads() -> int:
+    return sum(thread.name == "read-ahead" for thread in threading.enumerate())
+
+
+@given(items=st.lists(st.integers(), max_size=30), depth=st.integers(0, 40))
+def test_results_come_in_order_whatever_the_depth(items, depth):
+    assert list(read_ahead(lambda item: item + 1, items, depth)) == [(item, item + 1) for item in items]
+    assert threads() == 0
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_no_more_items_are_begun_than_asked_for_and_ahead(depth):
+    taken = count()
+    with closing(read_ahead(str, (next(taken) for _ in range(1000)), depth)) as results:
+        assert list(islice(results, 5)) == [(item, str(item)) for item in range(5)]
+    assert next(taken) in (5, 5 + depth)
+
+
+def test_items_that_wait_are_worked_on_at_the_same_time():
+    together = threading.Barrier(8)  # nobody passes before 8 have come
+    assert [result for _, result in read_ahead(lambda item: together.wait(60) >= 0, range(16), 8)] == [True] * 16
+
+
+def test_items_that_do_not_wait_need_one_thread():
+    used = set()
+    results = read_ahead(lambda item: used.add(threading.get_ident()), range(200), 64)
+    for _ in results:
+        time.sleep(0.002)  # a slow consumer never waits
+    assert len(used) < 5
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_an_exception_is_raised_at_its_turn_and_ends_the_threads(depth):
+    results = read_ahead(lambda item: 1 / (item - 5), range(100), depth)
+    assert len(list(islice(results, 5))) == 5
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert threads() == 0
+    assert list(results) == []
+
+
+def begun(depth) -> tuple[Iterator, list]:
+    """An iterator of which a result was taken, and the items begun so far."""
+    started = []
+    results = read_ahead(lambda item: (started.append(item), time.sleep(0.005)), count(), depth)
+    next(results)
+    assert threads() > 0
+    return results, started
+
+
+def test_closing_ends_the_threads_and_nothing_is_begun_afterwards():
+    results, started = begun(64)
+    results.close()
+    assert threads() == 0
+    number = len(started)
+    time.sleep(0.05)
+    assert len(started) == number
+
+
+def test_losing_the_iterator_ends_the_threads():
+    results, _ = begun(64)
+    del results
+    gc.collect()
+    assert threads() == 0
+
+
+def test_an_exception_of_the_consumer_ends_the_threads():
+    with suppress(KeyError), closing(begun(64)[0]) as results:
+        for _ in results:
+            raise KeyError
+    assert threads() == 0
+
+
+@pytest.mark.parametrize("longest", [0.01, 2.0])
+def test_ctrl_c_leaves_no_thread(longest):
+    code = f"""
+import sys, threading, time
+from contextlib import closing, suppress
+from itertools import count
+from xkd.pipelines.read_ahead import read_ahead
+def function(item):
+    time.sleep({longest} if item == 50 else 0.01)
+try:
+    with closing(read_ahead(function, count(), 64)) as results:
+        for item, _ in results:
+            if item == 20:
+                print("going", flush=True)
+except KeyboardInterrupt:
+    print([thread.name for thread in threading.enumerate()], flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "going\n"
+    os.kill(child.pid, signal.SIGINT)
+    assert child.stdout.readline() == "['MainThread']\n"
+    assert child.wait(timeout=60) == 0
