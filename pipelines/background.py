@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from xkd.pipelines.transfer import POLL_SECONDS, Stop, pause
+
 Item = TypeVar("Item")
 
-JOIN_SECONDS = 5.0  # for threads that are in the middle of something when they are to end
+JOIN_SECONDS = 2.0  # for threads that are in the middle of something when they are to end
 RETRY_SECONDS = 0.1
 
 
@@ -58,7 +60,7 @@ class Background:
         self._method = weakref.WeakMethod(method)
         self._num_threads = num_threads
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # entered again when a collected reader says in here that it is done
         self.close = weakref.finalize(self, _end, self._todo, self._threads)
 
     def replace(self, names: Iterable[str]) -> None:
@@ -91,30 +93,40 @@ def _end(todo: _Todo, threads: list[threading.Thread]) -> None:
             thread.join(max(0.0, latest - time.monotonic()))
 
 
-def call_for_all(function: Callable[[Item], object], items: Sequence[Item], num_threads: int, ended: threading.Event) -> None:
-    """Call a function for all items, several at a time. The first exception is raised, and sets `ended` for the others."""
-    todo, errors = deque(items), []
+def call_for_all(
+    function: Callable[[Item, Stop], object], items: Sequence[Item], num_threads: int, stopped: Stop = lambda: False
+) -> None:
+    """Call a function for all items, several at a time, with what tells it to stop. The first exception is raised.
+
+    Raises Stopped soon after `stopped` says so, even if the function is stuck: then its threads are left to themselves.
+    """
+    todo, errors, given_up = deque(items), [], threading.Event()
+
+    def must_stop() -> bool:
+        return given_up.is_set() or stopped()
 
     def work() -> None:
-        while not ended.is_set():
+        while not must_stop():
             try:
                 item = todo.popleft()
             except IndexError:
                 return
             try:
-                function(item)
-            except Exception as error:  # noqa: BLE001 (raised again by the caller's thread)
+                function(item, must_stop)
+            except Exception as error:  # noqa: BLE001 (raised again below)
                 errors.append(error)
-                ended.set()
+                given_up.set()
 
     threads = [threading.Thread(target=work, name="shard-cache", daemon=True) for _ in range(min(num_threads, len(items)))]
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
-    except BaseException:
-        ended.set()
-        raise
+            while thread.is_alive() and not errors:
+                pause(0, stopped, "a shard")
+                thread.join(POLL_SECONDS)
+    finally:
+        given_up.set()
     if errors:
         raise errors[0]
+    pause(0, stopped, "a shard")

@@ -3,7 +3,7 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from xkd.pipelines.manifest import MANIFEST, Manifest, parse_manifest
 from xkd.pipelines.new_file import NewFile
 from xkd.pipelines.remote import Remote
 from xkd.pipelines.shard_files import StorageError
-from xkd.pipelines.transfer import PATIENCE, FileRecord, Patience, blocks, copy_file, pause
+from xkd.pipelines.transfer import PATIENCE, FileRecord, Patience, Stop, blocks, copy_file, pause
 
 SIDECAR = ".safetensors"
 NUM_THREADS = 4  # that copy at a time, for each process
@@ -61,7 +61,7 @@ class ShardCache:
                 return self._ended.is_set() or (stop is not None and stop.is_set())
 
             with _turn(self._turns[name], stopped, path):
-                self._obtain(self._tars[name], stopped)
+                call_for_all(self._obtain, [self._tars[name]], 1, stopped)  # a thread, for the storage may stall
         return path
 
     def ahead(self, names: Iterable[str]) -> None:
@@ -121,10 +121,10 @@ class ShardCache:
 
     def _obtain_all(self, records: list[FileRecord]) -> None:
         """Have all files; those that other processes copy are waited for last."""
-        call_for_all(lambda record: self._try(record, self._ended.is_set), records, NUM_THREADS, self._ended)
-        call_for_all(lambda record: self._obtain(record, self._ended.is_set), records, NUM_THREADS, self._ended)
+        call_for_all(self._try, records, NUM_THREADS, self._ended.is_set)
+        call_for_all(self._obtain, records, NUM_THREADS, self._ended.is_set)
 
-    def _obtain(self, record: FileRecord, stopped: Callable[[], bool]) -> None:
+    def _obtain(self, record: FileRecord, stopped: Stop) -> None:
         """Have a file, copied here or by another holder."""
         while self._try(record, stopped) is not Refusal.THERE:
             pause(POLL_SECONDS, stopped, self.folder / record.name)
@@ -135,7 +135,7 @@ class ShardCache:
             return self._try(self._tars[name], self._ended.is_set, urgent=False) is not Refusal.FULL
         return True
 
-    def _try(self, record: FileRecord, stopped: Callable[[], bool], urgent: bool = True) -> Refusal:
+    def _try(self, record: FileRecord, stopped: Stop, urgent: bool = True) -> Refusal:
         """Copy a file now unless something is in the way; THERE once it is there."""
         path = self.folder / record.name
         with _local(path), self._room.writing(path, record.size, urgent=urgent) as writing:
@@ -159,7 +159,7 @@ def _local(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _turn(lock: threading.Lock, stopped: Callable[[], bool], path: Path) -> Iterator[None]:
+def _turn(lock: threading.Lock, stopped: Stop, path: Path) -> Iterator[None]:
     """Hold a lock, unless it takes so long that nobody waits any more."""
     while not lock.acquire(timeout=0.1):
         pause(0, stopped, path)

@@ -117,20 +117,25 @@ class Room:
     def _new_file(self, path: Path, size: int, removable: list[Tar], last_chance: bool) -> NewFile | Refusal:
         """A file with its room on the disk, for which further tars make way where others than we have filled it."""
         file = NewFile(path)
-        while True:
-            try:
-                file.reserve(size)
-                return file
-            except OSError as error:
-                if error.errno in _DISK_FULL and removable:
+        try:
+            while True:
+                try:
+                    file.reserve(size)
+                    return file
+                except OSError as error:
+                    if error.errno not in _DISK_FULL:
+                        raise
+                if removable:
                     _remove(removable)
-                    continue
-                file.close()
-                if error.errno not in _DISK_FULL:
-                    raise
-                if not last_chance:
-                    return Refusal.FULL
-                raise StorageError(self._disk_is_full(path, size)) from None
+                elif last_chance:
+                    raise StorageError(self._disk_is_full(path, size))
+                else:
+                    break
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return Refusal.FULL
 
     def _disk_is_full(self, path: Path, size: int) -> str:
         return (

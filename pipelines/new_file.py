@@ -33,6 +33,10 @@ class NewFile:
         return self
 
     def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; if it has no name by now, it is gone."""
         with suppress(OSError):  # of bytes that could not be written; the file closes all the same
             self.file.close()
         if self._part:

@@ -115,7 +115,13 @@ class Command:
         command = self._command.replace("{name}", shlex.quote(name))
         with tempfile.TemporaryFile() as told:
             process = subprocess.Popen(
-                command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, start_new_session=True
+                command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                bufsize=0,
+                start_new_session=True,
             )
             try:
                 skip(process.stdout, offset)

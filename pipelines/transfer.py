@@ -14,6 +14,8 @@ COPIES = 3  # of a file that comes with a wrong checksum, a different one each t
 POLL_SECONDS = 0.1  # between two looks at whether to stop
 _PASSING_STATUS = (408, 425, 429)  # of http, among those that name a fault of the request
 
+Stop = Callable[[], bool]  # whether to give up
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -39,7 +41,7 @@ class FileRecord:
     sha256: str
 
 
-def blocks(remote: Remote, name: str, size: int | None, patience: Patience, stop: Callable[[], bool]) -> Iterator[bytes]:
+def blocks(remote: Remote, name: str, size: int | None, patience: Patience, stop: Stop) -> Iterator[bytes]:
     """The bytes of a file; after a fault or an early end they go on where they ended. Raises StorageError, and Stopped."""
     offset = failures = 0
     while True:
@@ -66,7 +68,7 @@ def blocks(remote: Remote, name: str, size: int | None, patience: Patience, stop
 
 
 def copy_file(
-    remote: Remote, record: FileRecord, file: BinaryIO, patience: Patience, stop: Callable[[], bool], *, keep_damaged: bool = False
+    remote: Remote, record: FileRecord, file: BinaryIO, patience: Patience, stop: Stop, *, keep_damaged: bool = False
 ) -> None:
     """Copy a file of a remote, checked against its record.
 
@@ -120,7 +122,7 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def pause(seconds: float, stop: Callable[[], bool], what: object) -> None:
+def pause(seconds: float, stop: Stop, what: object) -> None:
     """Wait. Raises Stopped if there is no need to."""
     end = time.monotonic() + seconds
     while not stop():

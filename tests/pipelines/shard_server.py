@@ -1,15 +1,10 @@
-"""A web server for shard folders that fails in the ways of real ones, and shard sets to serve."""
+"""A web server for shard folders that fails in the ways of real ones."""
 
-import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -19,6 +14,7 @@ class Fault:
     status: int | None = None
     cut: int | None = None  # of the bytes of this answer
     stall_seconds: float = 0.0  # after `cut` bytes; the rest follows
+    linger_seconds: float = 0.0  # likewise; the rest does not follow
     flip: int | None = None  # place in the file
 
 
@@ -31,6 +27,7 @@ class ShardServer:
         self.served: list[tuple[str, int, int]] = []  # (name, offset, bytes sent)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._closed = threading.Event()
         self.url = f"http://127.0.0.1:{self._server.server_port}/set"
 
     def __enter__(self) -> "ShardServer":
@@ -38,6 +35,7 @@ class ShardServer:
         return self
 
     def __exit__(self, *exception) -> None:
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -55,7 +53,7 @@ class ShardServer:
             def do_GET(self):
                 name = self.path.partition("?")[0].rpartition("/")[2]
                 fault = next(owner.faults.get(name, iter(())), None) or Fault()
-                path = owner.folder / name
+                path = owner.folder / self.path.partition("?")[0].removeprefix("/set/")
                 status = fault.status or (200 if path.exists() else 404)
                 data = bytearray(path.read_bytes()) if status == 200 else bytearray()
                 if fault.flip is not None:
@@ -65,37 +63,16 @@ class ShardServer:
                     begin = int(asked.removeprefix("bytes=").partition("-")[0])
                     status = 206 if begin < len(data) else 416
                     data = data[begin:]
+                first = bytes(data if fault.cut is None else data[: fault.cut])
+                rest = bytes(data[len(first) :]) if fault.stall_seconds else b""
+                owner.served.append((name, begin, len(first) + len(rest)))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self._send(name, begin, bytes(data), fault)
-
-            def _send(self, name, begin, data, fault):
-                first = data if fault.cut is None else data[: fault.cut]
-                rest = data[len(first) :] if fault.stall_seconds else b""
                 self.wfile.write(first)
-                owner.served.append((name, begin, len(first) + len(rest)))
-                if fault.stall_seconds:
-                    time.sleep(fault.stall_seconds)
+                if fault.stall_seconds and not owner._closed.wait(fault.stall_seconds):
                     self.wfile.write(rest)
+                owner._closed.wait(fault.linger_seconds)
                 self.close_connection |= fault.cut is not None
 
         return Handler
-
-
-def write_set(folder: Path, tiny_shards: Path, num_shards: int, tar_bytes: int) -> dict[str, bytes]:
-    """A shard set with tars of random bytes and the sidecar of a real one; the tars by shard name."""
-    folder.mkdir(parents=True)
-    manifest = json.loads((tiny_shards / "manifest.json").read_text())
-    template = manifest["shards"][0]
-    sidecar = (tiny_shards / f"{template['name']}.safetensors").read_bytes()
-    tars, records = {}, []
-    for number in range(num_shards):
-        name = f"train-{number:06d}"
-        tars[name] = np.random.default_rng(number).bytes(tar_bytes)
-        (folder / f"{name}.tar").write_bytes(tars[name])
-        (folder / f"{name}.safetensors").write_bytes(sidecar)
-        records.append({**template, "name": name, "tar_bytes": tar_bytes, "tar_sha256": sha256(tars[name]).hexdigest()})
-    samples = num_shards * template["num_samples"]
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"shards": records, "num_samples": samples}))
-    return tars
