@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -33,6 +33,13 @@ class Batch:
     keys: list[str]
     substituted: torch.Tensor  # [B] bool; True where a healthy sample takes the place of a damaged one
     valid: torch.Tensor  # [B] bool; False in evaluation where some sample fills the row: not to be counted
+
+    def counted(self) -> "Batch":
+        """The valid rows."""
+        if self.valid.all():
+            return self
+        tensors = {name: rows[self.valid] for name, rows in vars(self).items() if isinstance(rows, torch.Tensor)}
+        return replace(self, **tensors, keys=[key for key, valid in zip(self.keys, self.valid.tolist(), strict=True) if valid])
 
 
 class Loader:

@@ -15,7 +15,7 @@ from xkd.pipelines.shard_files import ShardFiles
 MAX_OPEN = 128
 TRIES = 3
 SECONDS_BETWEEN_TRIES = 0.05
-MAX_REMOVALS = 100  # of a tar from its cache before it could be opened, in a row
+MAX_REMOVALS = 20  # of a tar from its cache before it could be opened, in a row
 # The fault of this process or machine, not of the file.
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 

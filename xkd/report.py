@@ -49,6 +49,7 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     out.mkdir(parents=True, exist_ok=True)
     with Loader(shards["test"], architecture.data, preset="eval", batch_size=BATCH_SIZE) as loader:
         diagnosis = {name: diagnose(net, loader) for name, net in (("untrained", untrained), ("trained", trained))}
+        dropped = dict(loader.dropped)
     visualize.reconstructions(trained, shards["test"], architecture.data, out / "reconstructions.png")
     correct = compare(
         trained,
@@ -63,9 +64,15 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     contact_sheet(shards["test"], out / "contact-sheet.png")
     visualize.loss_curves(metrics, out / "loss-curves.png")
     visualize.accuracy_chart(accuracies(correct), out / "accuracy.png")
-    summary = _summary(run_dir, shards, backbone, correct, checks, metrics[-1])
+    summary = _summary(run_dir, shards, dropped, backbone, correct, checks, metrics[-1])
     (out / "report.md").write_text(summary + "".join(f"\n## {title}\n\n![{title}]({name})\n" for name, title in PICTURES.items()))
-    facts = {"accuracy": accuracies(correct), "diagnosis": diagnosis, "checks": checks, "versions": environment()}
+    facts = {
+        "accuracy": accuracies(correct),
+        "diagnosis": diagnosis,
+        "checks": checks,
+        "dropped": dropped,
+        "versions": environment(),
+    }
     (out / "report.json").write_text(json.dumps(facts, indent=2, default=asdict) + "\n")
     print(summary)
     return all(check.holds for check in checks if check.required)
@@ -107,7 +114,9 @@ def _gain_check(correct) -> Check:
     return Check(sentence, ours.low > theirs.high, required=False)
 
 
-def _summary(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct, checks: list[Check], last: dict) -> str:
+def _summary(
+    run_dir: Path, shards: dict[str, ShardSet], dropped: dict[str, str], backbone: str, correct, checks: list[Check], last: dict
+) -> str:
     data = "; ".join(
         f"{facts['samples']} {split} clips of {facts['name']}, shards {facts['shards_sha256'][:12]}"
         for split, facts in ((split, identity(shard_set)) for split, shard_set in shards.items())
@@ -116,12 +125,13 @@ def _summary(run_dir: Path, shards: dict[str, ShardSet], backbone: str, correct,
     return "\n".join(
         [
             f"# {run_dir}: {last['step']} steps, {backbone} encoders",
-            f"\nAccuracy in per cent on {len(shards['test'])} test clips [95 % bootstrap interval over clips].\n",
+            f"\nAccuracy in per cent on {len(shards['test']) - len(dropped)} test clips [95 % bootstrap interval over clips].\n",
             markdown(accuracies(correct)),
             "Differences on the same clips, in points [95 % paired bootstrap interval].\n",
             markdown(differences(correct, TRAINED), signed=True),
             *(f"- {'yes' if check.holds else 'NO'}: {check.sentence}" for check in checks),
             f"- entropy of the teachers' outputs in nats: {', '.join(entropies) or 'not computed in this run'}",
+            *([f"- test clips left out, for they are damaged: {', '.join(dropped)}"] if dropped else []),
             f"- {data}\n",
         ]
     )

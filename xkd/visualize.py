@@ -123,7 +123,7 @@ def reconstruction_title(net: XKD) -> str:
 
 def _first_batch(shards: ShardSet, data: DataConfig, samples: int) -> Batch:
     with Loader(shards, data.model_copy(update={"prefetch": 1}), preset="eval", batch_size=samples) as loader:
-        return next(iter(loader.epoch(0)))
+        return next(loader.epoch(0)).counted()
 
 
 def _frames(clip: Tensor, data: DataConfig) -> np.ndarray:

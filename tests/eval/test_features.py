@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.pipelines.damage import copy_with_damage
 from xkd.eval.checkpoint import encoders
 from xkd.eval.features import Features, extract
 from xkd.eval.raw import RAW
@@ -35,6 +36,19 @@ def test_the_batch_size_does_not_change_the_features(shards, architecture, nets)
     for name in nets:
         for modality in ("video", "audio"):
             np.testing.assert_allclose(small[name].of(modality), large[name].of(modality), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*it is left out")
+def test_a_damaged_clip_has_no_row(shards, architecture, nets, tmp_path):
+    damaged = copy_with_damage(shards, tmp_path / "copy", 0, 7)
+    whole = extracted(shards, architecture, nets, batch_size=5)
+    kept = [index for index in range(12) if index not in (0, 7)]
+    for batch_size in (1, 5, 12):
+        features = extracted(damaged, architecture, nets, batch_size)
+        for name, found in features.items():
+            assert found.keys == [whole[name].keys[index] for index in kept]
+            np.testing.assert_array_equal(found.labels, whole[name].labels[kept])
+            np.testing.assert_allclose(found.of("both"), whole[name].of("both")[kept], atol=1e-5)
 
 
 def test_raw_features_of_real_media_tell_the_classes_apart(shards, architecture, nets):

@@ -3,10 +3,12 @@ import json
 import pytest
 import yaml
 
+from tests.pipelines.damage import copy_with_damage
 from xkd.config import load
 from xkd.eval.config import EvalConfig
 from xkd.eval.run import report, run
 from xkd.pipelines.convert.write import write_shards
+from xkd.pipelines.index import ShardSet
 
 PACKAGED = "eval/svm/avdigits.yaml"
 
@@ -30,6 +32,18 @@ def test_the_report_says_what_was_evaluated_and_on_what(run_dir):
     assert text == (run_dir / "eval/svm-student/results.md").read_text()
     for fact in ("| svm | ", "backbone: student", "step-000003", "12 clips of ", "cross-validation"):
         assert fact in text
+
+
+@pytest.mark.filterwarnings("ignore:.*it is left out")
+def test_damaged_clips_are_left_out_and_reported(run_dir, tiny_shards, tmp_path):
+    damaged = copy_with_damage(ShardSet.open(tiny_shards), tmp_path / "copy", 0, 7)
+    results = run(config(checkpoint=str(run_dir), data={"test": damaged.folder}))
+    keys = [damaged.sample(index).key for index in (0, 7)]
+    assert list(results["data"]["test"]["dropped"]) == keys
+    assert all("video" in reason and "is damaged" in reason for reason in results["data"]["test"]["dropped"].values())
+    assert results["data"]["train"]["dropped"] == {}
+    assert f"left out, for they are damaged: {keys[0]}, {keys[1]}" in report(results)
+    assert json.loads((run_dir / "eval/svm-student/results.json").read_text())["data"]["test"]["dropped"].keys() == set(keys)
 
 
 def test_an_untrained_net_needs_no_run(pretrain_yaml, tmp_path):

@@ -46,7 +46,7 @@ def compare(
         train, test = features["train"][name], features["test"][name]
         rows[name] = {modality: result.correct for modality, result in evaluate_svm(train, test, svm, seed).items()}
     rows["supervised net"] = _supervised(architecture, shards, supervised, seed)
-    uniform = chance(shards["test"].labels(), len(shards["test"].classes))
+    uniform = chance(features["test"][TRAINED].labels, len(shards["test"].classes))
     return {"chance": dict.fromkeys(rows[TRAINED], uniform), **rows}
 
 

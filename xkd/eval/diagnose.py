@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xkd.eval.features import clips_of
+from xkd.eval.features import clips_of, counted_batches
 from xkd.kernels.masked_recon_loss import patch_statistics
 from xkd.kernels.patch_gather import patch_gather
 from xkd.model.autoencoder import Reconstruction
@@ -22,7 +22,7 @@ def diagnose(net: XKD, loader: Loader) -> dict[str, float]:
     features = {"video": [], "audio": []}
     errors = {f"{kind}_{modality}": [] for kind in ("recon_error", "patch_mean_error") for modality in features}
     first_row = 0
-    for batch in loader.epoch(0):
+    for batch in counted_batches(loader):
         for modality, clip in clips_of(batch).items():
             encoder = getattr(net, f"{modality}_student").encoder
             features[modality].append(encoder.features(clip))

@@ -1,6 +1,6 @@
 """Frozen features of the clips of a shard folder, from any number of nets in one decoding pass."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,19 @@ def clips_of(batch: Batch) -> dict[str, Tensor]:
     return {"video": batch.video_global, "audio": batch.audio_global}
 
 
+def counted_batches(loader: Loader) -> Iterator[Batch]:
+    """The clips of a loader (preset "eval"), but for rows that only fill a batch; then `loader.dropped` says what lacks."""
+    for batch in loader.epoch(0):
+        if batch.valid.any():
+            yield batch.counted()
+
+
 @torch.inference_mode()
 def extract(loader: Loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
-    """Features of every clip that `loader` (preset "eval") yields, for each of the named nets."""
+    """Features of every clip that `loader` (preset "eval") yields, for each of the named nets; not of damaged ones."""
     rows = {name: {modality: [] for modality in net} for name, net in nets.items()}
     labels, keys = [], []
-    for batch in tqdm(loader.epoch(0), total=len(loader), desc="features", unit="batch", disable=None):
+    for batch in tqdm(counted_batches(loader), total=len(loader), desc="features", unit="batch", disable=None):
         clips = clips_of(batch)
         for name, net in nets.items():
             for modality, features in net.items():

@@ -32,10 +32,11 @@ def run(config: EvalConfig) -> dict:
     shards = open_splits(architecture, config.architecture_source, config.data)
     net, evaluated = _build(config, architecture)
     nets = {"net": encoders(net, config.backbone)}
-    features = {}
+    features, dropped = {}, {}
     for split, shard_set in shards.items():
         with Loader(shard_set, architecture.data, preset="eval", batch_size=config.batch_size) as loader:
             features[split] = extract(loader, nets)["net"]
+            dropped[split] = dict(loader.dropped)
     scores = evaluate_svm(features["train"], features["test"], config.protocol, config.seed)
     results = {
         "evaluated": evaluated,
@@ -44,7 +45,7 @@ def run(config: EvalConfig) -> dict:
             for modality, score in scores.items()
         },
         "protocol": config.protocol.model_dump(mode="json"),
-        "data": {split: identity(shard_set) for split, shard_set in shards.items()},
+        "data": {split: identity(shard_set) | {"dropped": dropped[split]} for split, shard_set in shards.items()},
         "config": config.model_dump(mode="json"),
         "versions": environment() | {"scikit-learn": sklearn.__version__},
         "seconds": round(time.monotonic() - began, 1),
@@ -86,7 +87,8 @@ def identity(shards: ShardSet) -> dict:
 
 def _sentence(facts: dict) -> str:
     missing = f" ({facts['failures']} could not be converted)" if facts["failures"] else ""
-    return f"{facts['samples']} clips of {facts['name']}/{facts['split']}{missing}, shards {facts['shards_sha256'][:12]}"
+    lost = f"; left out, for they are damaged: {', '.join(facts['dropped'])}" if facts["dropped"] else ""
+    return f"{facts['samples']} clips of {facts['name']}/{facts['split']}{missing}, shards {facts['shards_sha256'][:12]}{lost}"
 
 
 def open_splits(architecture: Architecture, source: Path, chosen: EvalShards) -> dict[str, ShardSet]:
