@@ -28,6 +28,15 @@ FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
 PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 
 
+class RandAugment(Settings):
+    """RandAugment: operations applied one after another to a view, each drawn from the same list (augment_policy.py)."""
+
+    ops: int = Field(0, ge=0, description="operations a view; 0: none")
+    probability: Probability = Field(0.5, description="probability that an operation is applied")
+    magnitude: float = Field(7.0, ge=0, le=10, description="strength of the operations, of 10")
+    magnitude_std: float = Field(0.5, ge=0, description="standard deviation of the strength, drawn for each operation")
+
+
 class VideoView(Settings):
     """How one view is cut from the decoded frames and coloured; drawn once a view, the same for all its frames."""
 
@@ -42,10 +51,9 @@ class VideoView(Settings):
     gray: Probability = Field(0.0, description="probability of a grey view")
     blur: Probability = Field(0.0, description="probability of a gaussian blur")
     blur_sigma: PositiveRange = Field((0.1, 2.0), description="standard deviation of the blur, pixels of the view")
-
-    @property
-    def recolours(self) -> bool:
-        return any((self.brightness, self.contrast, self.saturation, self.hue, self.gray))
+    rand_augment: RandAugment = RandAugment()
+    erase: Probability = Field(0.0, description="probability that a rectangle is replaced by gaussian noise")
+    erase_area: FractionRange = Field((0.02, 0.33), description="share of the view's area that it covers")
 
 
 class LocalVideoView(VideoView):
@@ -70,9 +78,15 @@ class VideoConfig(Settings):
 
 
 class AudioView(Settings):
-    """The global audio view: the whole clip."""
+    """The global audio view: the whole clip. What changes the spectrogram is applied in the order of these fields."""
 
     volume: Strength = Field(0.1, description="the waveform is scaled by a factor in 1 +- this")
+    time_warp: int = Field(0, ge=0, description="a moment of the spectrogram is moved by up to this many columns; 0: none")
+    resize_crop: bool = Field(False, description="random resize crop of the spectrogram")
+    freq_masks: int = Field(0, ge=0, description="stretches of mel bands that are set to 0, the mean")
+    freq_mask_width: int = Field(10, ge=0, description="bands that such a mask covers at most")
+    time_masks: int = Field(0, ge=0, description="stretches of columns that are set to 0, the mean")
+    time_mask_width: int = Field(20, ge=0, description="columns that such a mask covers at most")
 
 
 class LocalAudioView(AudioView):
@@ -112,6 +126,16 @@ class AudioConfig(Settings):
         return 1 + num_samples // self.hop
 
 
+def _check_spectrogram_fits(path: str, view: AudioView, bands: int, steps: int) -> None:
+    for field, size, limit in (
+        ("freq_mask_width", view.freq_mask_width * bool(view.freq_masks), bands),
+        ("time_mask_width", view.time_mask_width * bool(view.time_masks), steps),
+        ("time_warp", view.time_warp, (steps - 1) // 2),
+    ):
+        if size > limit:
+            raise ValueError(f"{path}.{field} {size} is too much for a spectrogram of {bands} x {steps}: {limit} at most")
+
+
 class DataConfig(Settings):
     """Where the clips come from and what one training example holds."""
 
@@ -139,6 +163,10 @@ class DataConfig(Settings):
     crop_from: Literal["source", "resized"] = Field(
         "source", description="crop at stored resolution, or after the short side is resized to the global view's size"
     )
+    eval_clips: int = Field(1, gt=0, description="evaluation: clips a sample, spread evenly over it; 1 is the middle one")
+    eval_crops: Literal[1, 3] = Field(
+        1, description="evaluation: crops a clip; 1 is the centre, 3 are left, centre and right (top, middle, bottom if portrait)"
+    )
     aligned_locals: bool = Field(False, description="local audio views start with the local video views")
     video: VideoConfig = VideoConfig()
     audio: AudioConfig = AudioConfig()
@@ -163,6 +191,9 @@ class DataConfig(Settings):
             )
         if self.aligned_locals and self.audio.local_view.count and not local.count:
             raise ValueError("aligned_locals needs local video views: set video.local_view.count or aligned_locals: false")
+        for name, shape in (("global_view", self.audio_shape), ("local_view", self.local_audio_shape)):
+            if shape:
+                _check_spectrogram_fits(f"audio.{name}", getattr(self.audio, name), *shape[1:])
         return self
 
     @property
@@ -199,6 +230,16 @@ class DataConfig(Settings):
     def local_audio_shape(self) -> tuple[int, int, int] | None:
         """(1, mel bands, steps) of a local audio view; None where there are none."""
         return (1, self.audio.num_mels, self.audio.steps(self.local_samples)) if self.audio.local_view.count else None
+
+    @property
+    def view_counts(self) -> dict[str, int]:
+        """Views of each kind an example, by the names of the graph's outputs. Of a configuration narrowed by a preset."""
+        return {
+            "video_global": self.eval_clips * self.eval_crops,
+            "audio_global": self.eval_clips,
+            "video_local": self.video.local_view.count,
+            "audio_local": self.audio.local_view.count,
+        }
 
     @property
     def view_shapes(self) -> dict[str, tuple[int, ...] | None]:

@@ -17,8 +17,11 @@ class Stream(IntEnum):
     VIDEO_LOCAL = 3
     AUDIO_GLOBAL = 4
     AUDIO_LOCAL = 5
-    AUDIO_RESIZE = 6
+    FIRST_FRAME = 6
     SHARD_ORDER = 7
+    FIRST_SAMPLE = 8
+    NOISE_GLOBAL = 9
+    NOISE_LOCAL = 10
 
 
 def words(count: int, seed: int, epoch: int, stream: Stream, sample: int = 0, view: int = 0) -> np.ndarray:

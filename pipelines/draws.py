@@ -1,26 +1,39 @@
-"""Augmentation parameters of one sample: pure functions of (seed, epoch, sample id), whatever batch, rank or thread it is in.
+"""Parameters of one sample's views: pure functions of (seed, epoch, sample id), whatever batch, rank or thread it is in.
 
-Every function returns the parameters under the names the graph feeds them by, as float32 or int32 arrays (DALI takes no float64).
-Boxes are in shares of the frame, so that they hold at any resolution, and are not rounded to pixels.
+What the graph is fed is float32 or int32 (DALI takes no float64). A view's numbers come from one stretch of uniforms, of which an
+augmentation that is switched off takes its part all the same, but for those of variable number, which come last.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from xkd.pipelines.config import DataConfig, VideoView
+from xkd.pipelines.augment_colour import COLOUR_UNIFORMS, draw_colour, normalisation
+from xkd.pipelines.augment_crop import CROP_UNIFORMS, crop_parameters, placed_crop, random_resized_crop
+from xkd.pipelines.augment_erase import ERASE_UNIFORMS, draw_rectangle, gaussian
+from xkd.pipelines.augment_policy import POLICY_UNIFORMS, draw_policy
+from xkd.pipelines.augment_spectrogram import SOUND_UNIFORMS, draw_spectrogram
+from xkd.pipelines.config import AudioView, DataConfig, VideoConfig, VideoView
 from xkd.pipelines.counter_rng import Stream, uniforms
 
 Parameters = dict[str, np.ndarray]
+Draw = Callable[[int, Stream, int], np.ndarray]  # (count, stream, view) -> uniforms
 
-CROP_TRIES = 10  # as torchvision's RandomResizedCrop
-VIDEO_VIEW_UNIFORMS = 8 + 2 * CROP_TRIES + 2
 LOCAL_AUDIO_STEP = 100  # local audio views start at multiples of this many samples
-RESIZE_CROP_RANGE = (0.6, 1.5)  # height and width of the spectrogram's random crop, in shares of the view
-RESIZE_CROP_CANVAS = 1.5  # width of the zero canvas around the spectrogram, in shares of the view
+VIDEO_VIEW_UNIFORMS = 3 + CROP_UNIFORMS + COLOUR_UNIFORMS + ERASE_UNIFORMS
 
 
-def between(low: float, high: float, uniform):
-    """Map [0, 1) to [low, high)."""
-    return low + (high - low) * uniform
+@dataclass(frozen=True)
+class ViewParameters:
+    """By `VIEW.NAME`, such as `video_local0.sigma`: what the graph is fed, and what finish.py takes after it."""
+
+    graph: Parameters = field(default_factory=dict)
+    after: Parameters = field(default_factory=dict)
+
+    def add(self, view: str, graph: Parameters, after: Parameters) -> None:
+        self.graph.update({f"{view}.{name}": value for name, value in graph.items()})
+        self.after.update({f"{view}.{name}": value for name, value in after.items()})
 
 
 def pick(count: int, uniform: float) -> int:
@@ -28,133 +41,90 @@ def pick(count: int, uniform: float) -> int:
     return int(count * uniform)
 
 
-def random_resized_crop(uniform: np.ndarray, scale, ratio, aspect: float) -> tuple[float, float, float, float]:
-    """A crop (y0, x0, y1, x1) covering a drawn share of a frame of width / height `aspect`; takes 2 * CROP_TRIES + 2 uniforms.
-
-    The first of CROP_TRIES draws that fits in the frame; else the largest centred crop of an allowed ratio.
-    """
-    area = between(*scale, uniform[:CROP_TRIES])
-    ratios = np.exp(between(*np.log(ratio), uniform[CROP_TRIES : 2 * CROP_TRIES]))
-    heights, widths = np.sqrt(area * aspect / ratios), np.sqrt(area * ratios / aspect)
-    fits = (heights <= 1) & (widths <= 1)
-    if not fits.any():
-        return centred_crop(float(np.clip(aspect, *ratio)), aspect)
-    first = fits.argmax()
-    y, x = uniform[-2:] * (1 - heights[first], 1 - widths[first])
-    return y, x, y + heights[first], x + widths[first]
-
-
-def centred_crop(ratio: float, aspect: float) -> tuple[float, float, float, float]:
-    """The largest centred crop of width / height `ratio` in a frame of width / height `aspect`."""
-    height, width = min(1.0, aspect / ratio), min(1.0, ratio / aspect)
-    return (1 - height) / 2, (1 - width) / 2, (1 + height) / 2, (1 + width) / 2
-
-
-def crop_parameters(box, flip: bool = False) -> Parameters:
-    """A crop for the graph's resize; a flip swaps left and right."""
-    y0, x0, y1, x1 = box
-    left, right = (x1, x0) if flip else (x0, x1)
-    return {"roi_start": np.array([y0, left], np.float32), "roi_end": np.array([y1, right], np.float32)}
-
-
-def colour_parameters(uniform: np.ndarray, view: VideoView) -> Parameters:
-    """Colour factors and blur width; takes 7 uniforms. A grey view is one of saturation 0; sigma 0 stands for no blur."""
-    spread = 2 * uniform[:4] - 1
-    parameters = {}
-    if view.recolours:
-        saturation = 0 if uniform[4] < view.gray else 1 + view.saturation * spread[2]
-        parameters |= {
-            "brightness": np.float32(1 + view.brightness * spread[0]),
-            "contrast": np.float32(1 + view.contrast * spread[1]),
-            "saturation": np.float32(saturation),
-            "hue": np.float32(360 * view.hue * spread[3]),
-        }
-    if view.blur:
-        sigma = between(*view.blur_sigma, uniform[6]) if uniform[5] < view.blur else 0
-        parameters["sigma"] = np.float32(sigma)
-    return parameters
-
-
-def video_view(uniform: np.ndarray, view: VideoView, aspect: float) -> Parameters:
-    """Crop, flip, colour and blur of one view; takes VIDEO_VIEW_UNIFORMS uniforms."""
-    box = random_resized_crop(uniform[8:], view.scale, view.ratio, aspect)
-    return crop_parameters(box, flip=uniform[7] < view.flip) | colour_parameters(uniform[:7], view)
-
-
-def resize_crop_box(uniform: np.ndarray, bands: int, steps: int) -> np.ndarray:
-    """Box (y, x, height, width) on the canvas of `canvas_steps(steps)` columns around a spectrogram; takes 4 uniforms."""
-    canvas = canvas_steps(steps)
-    height, width = (between(*RESIZE_CROP_RANGE, uniform[:2]) * (bands, steps)).astype(int)
-    height, width = np.clip((height, width), 1, (bands, canvas))
-    return np.array([pick(bands - height + 1, uniform[2]), pick(canvas - width + 1, uniform[3]), height, width], np.int32)
-
-
-def canvas_steps(steps: int) -> int:
-    """Columns of the canvas that a spectrogram's random resize crop is taken from."""
-    return int(RESIZE_CROP_CANVAS * steps)
-
-
-def prefixed(view: str, parameters: Parameters) -> Parameters:
-    """Parameters under the view's name, as the graph's inputs are called."""
-    return {f"{view}.{name}": value for name, value in parameters.items()}
-
-
-def random_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> Parameters:
-    """All parameters of a pre-training example; `aspect` is the stored frame's width / height."""
+def random_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
+    """A training example's; `aspect` is the stored frame's width / height."""
 
     def draw(count: int, stream: Stream, view: int = 0) -> np.ndarray:
         return uniforms(count, seed, epoch, stream, sample, view)
 
     video, audio = config.video, config.audio
-    parameters = prefixed("video_global", video_view(draw(VIDEO_VIEW_UNIFORMS, Stream.VIDEO_GLOBAL), video.global_view, aspect))
+    views = ViewParameters()
+    views.add("video_global0", *_video_view(draw, Stream.VIDEO_GLOBAL, 0, video.global_view, video, aspect))
     for k in range(video.local_view.count):
-        uniform = draw(VIDEO_VIEW_UNIFORMS + 1, Stream.VIDEO_LOCAL, k)
-        first = {"first_frame": np.int32(pick(config.num_frames - video.local_view.frames + 1, uniform[0]))}
-        parameters |= prefixed(f"video_local{k}", first | video_view(uniform[1:], video.local_view, aspect))
-
-    volume = audio.global_view.volume
-    parameters["audio_global.volume"] = np.float32(between(1 - volume, 1 + volume, draw(1, Stream.AUDIO_GLOBAL)[0]))
+        graph, after = _video_view(draw, Stream.VIDEO_LOCAL, k, video.local_view, video, aspect)
+        frame = pick(config.num_frames - video.local_view.frames + 1, draw(1, Stream.FIRST_FRAME, k)[0])
+        views.add(f"video_local{k}", graph | {"first_frame": np.int32(frame)}, after)
+    views.add("audio_global0", *_audio_view(draw, Stream.AUDIO_GLOBAL, 0, audio.global_view, config.audio_shape))
     for k in range(audio.local_view.count):
-        parameters |= prefixed(f"audio_local{k}", local_audio_view(draw(2, Stream.AUDIO_LOCAL, k), config))
+        graph, after = _audio_view(draw, Stream.AUDIO_LOCAL, k, audio.local_view, config.local_audio_shape)
         if config.aligned_locals:
-            frame = parameters[f"video_local{k % video.local_view.count}.first_frame"]
-            parameters[f"audio_local{k}.first_sample"] = aligned_sample(config, int(frame))
-    return parameters
+            sample_number = aligned_sample(config, int(views.graph[f"video_local{k % video.local_view.count}.first_frame"]))
+        else:
+            starts = (config.clip_samples - config.local_samples) // LOCAL_AUDIO_STEP + 1
+            sample_number = LOCAL_AUDIO_STEP * pick(starts, draw(1, Stream.FIRST_SAMPLE, k)[0])
+        views.add(f"audio_local{k}", graph | {"first_sample": np.int32(sample_number)}, after)
+    return views
 
 
-def local_audio_view(uniform: np.ndarray, config: DataConfig) -> Parameters:
-    """Start and volume of a local audio view; takes 2 uniforms."""
-    volume = config.audio.local_view.volume
-    starts = (config.clip_samples - config.local_samples) // LOCAL_AUDIO_STEP + 1
-    return {
-        "first_sample": np.int32(LOCAL_AUDIO_STEP * pick(starts, uniform[0])),
-        "volume": np.float32(between(1 - volume, 1 + volume, uniform[1])),
-    }
+def _video_view(
+    draw: Draw, stream: Stream, number: int, view: VideoView, video: VideoConfig, aspect: float
+) -> tuple[Parameters, Parameters]:
+    """What the graph and what finish.py is given for one view."""
+    policy = view.rand_augment
+    uniform = draw(VIDEO_VIEW_UNIFORMS + policy.ops * POLICY_UNIFORMS, stream, number)
+    (flip, blurred, sigma), crop, colour, erased, operations = np.split(
+        uniform, np.cumsum([3, CROP_UNIFORMS, COLOUR_UNIFORMS, ERASE_UNIFORMS])
+    )
+    graph = crop_parameters(random_resized_crop(crop, view.scale, view.ratio, aspect), flip=flip < view.flip)
+    if policy.ops:
+        graph |= draw_policy(operations, policy)
+    if view.blur:
+        low, high = view.blur_sigma
+        graph["sigma"] = np.float32(low + (high - low) * sigma if blurred < view.blur else 0)
+    after = {"colour": affine_3x4(normalisation(video) @ draw_colour(colour, view))}
+    if view.erase:
+        y, x, height, width = draw_rectangle(erased, view.erase, view.erase_area, view.size)
+        noise_stream = Stream.NOISE_GLOBAL if stream == Stream.VIDEO_GLOBAL else Stream.NOISE_LOCAL
+        noise = gaussian(draw(2 * 3 * height * width, noise_stream, number)).reshape(3, height, width)
+        after |= {"erase_place": np.array([y, x], np.int32), "erase_noise": noise.astype(np.float32)}
+    return graph, after
 
 
-def resize_crop_boxes(config: DataConfig, seed: int, epoch: int, sample: int) -> np.ndarray:
-    """The boxes of a sample's local spectrograms, int32 [L, 4]; what is not resized in the graph but after it."""
-    _, bands, steps = config.local_audio_shape
-    views = range(config.audio.local_view.count)
-    return np.stack([resize_crop_box(uniforms(4, seed, epoch, Stream.AUDIO_RESIZE, sample, k), bands, steps) for k in views])
+def _audio_view(draw: Draw, stream: Stream, number: int, view: AudioView, shape) -> tuple[Parameters, Parameters]:
+    _, bands, steps = shape
+    uniform = draw(1 + SOUND_UNIFORMS + 2 * (view.freq_masks + view.time_masks), stream, number)
+    return {"volume": np.float32(1 + view.volume * (2 * uniform[0] - 1))}, draw_spectrogram(uniform[1:], view, bands, steps)
 
 
-def aligned_sample(config: DataConfig, frame: int) -> np.int32:
+def aligned_sample(config: DataConfig, frame: int) -> int:
     """Audio sample at which a video frame of the clip starts, or the last one that leaves room for a local view."""
-    sample = round(frame / config.video.fps * config.audio.sample_rate)
-    return np.int32(min(sample, config.clip_samples - config.local_samples))
+    return min(round(frame / config.video.fps * config.audio.sample_rate), config.clip_samples - config.local_samples)
 
 
-def centred_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> Parameters:
-    """Parameters of an evaluation example: the largest centred square of every frame, nothing else changed; no local views."""
-    return prefixed("video_global", crop_parameters(centred_crop(1.0, aspect))) | {"audio_global.volume": np.float32(1)}
+def fixed_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
+    """An evaluation example's: square crops as large as the frame, nothing drawn; the crops of a clip follow each other."""
+    places = {1: (0.5,), 3: (0.0, 0.5, 1.0)}[config.eval_crops]
+    after = {"colour": affine_3x4(normalisation(config.video))}
+    views = ViewParameters()
+    for clip in range(config.eval_clips):
+        for k, place in enumerate(places, start=clip * len(places)):
+            views.add(f"video_global{k}", crop_parameters(placed_crop(1.0, aspect, place)), after)
+        views.add(f"audio_global{clip}", {"volume": np.float32(1)}, {})
+    return views
 
 
-def random_start(spare: int, seed: int, epoch: int, sample: int) -> int:
+def affine_3x4(matrix: np.ndarray) -> np.ndarray:
+    """The rows of an affine map that matter, as finish.py takes them."""
+    return matrix[:3].astype(np.float32)
+
+
+def random_starts(spare: int, config: DataConfig, seed: int, epoch: int, sample: int) -> list[int]:
     """First audio sample of a clip that may start up to `spare` samples into the streams."""
-    return pick(spare + 1, uniforms(1, seed, epoch, Stream.CLIP, sample)[0])
+    return [pick(spare + 1, uniforms(1, seed, epoch, Stream.CLIP, sample)[0])]
 
 
-def centred_start(spare: int, seed: int, epoch: int, sample: int) -> int:
-    """First audio sample of the clip in the middle of the streams."""
-    return spare // 2
+def even_starts(spare: int, config: DataConfig, seed: int, epoch: int, sample: int) -> list[int]:
+    """First audio samples of `eval_clips` clips, spread evenly from the first possible start to the last; of one, the middle."""
+    if config.eval_clips == 1:
+        return [spare // 2]
+    return np.linspace(0, spare, config.eval_clips).astype(int).tolist()

@@ -1,8 +1,7 @@
 """The DALI graph: one decode of just the frames needed, every view cut from it, spectrograms beside; the same for CPU and GPU.
 
-Colour jitter is DALI's color_twist: exactly affine, not clamped, hue and saturation first, then contrast about mid-grey, then
-brightness. (The method draws the order of the four; one fixed order keeps the jitter a single matrix a view.) It commutes with
-greying, so a grey view is one of saturation 0.
+Pictures leave it as uint8, a quarter of the bytes; finish.py colours and normalises them. Blur commutes with that, both being
+linear, so it stays in here.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import torch
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-from xkd.pipelines.config import DataConfig, VideoConfig, VideoView
+from xkd.pipelines.augment_policy import apply_policy
+from xkd.pipelines.config import DataConfig, VideoView
 from xkd.pipelines.spectrogram import log_mel
 
 PCM_SCALE = 1 / 32768
@@ -36,9 +36,8 @@ DEVICES = {"cpu": Device(decoder="cpu", gpu=False), "gpu": Device(decoder="mixed
 
 
 def output_names(config: DataConfig) -> tuple[str, ...]:
-    """The outputs of the graph, in order: views that exist once, then the stacked local ones that the configuration asks for."""
-    local = {"video_local": config.video.local_view.count, "audio_local": config.audio.local_view.count}
-    return ("video_global", "audio_global", *(name for name, count in local.items() if count))
+    """The outputs of the graph, in order: those of which the configuration, narrowed by a preset, asks for views."""
+    return tuple(name for name, count in config.view_counts.items() if count)
 
 
 def build_graph(config: DataConfig, *, batch_size: int, device: str) -> Pipeline:
@@ -59,13 +58,18 @@ def build_graph(config: DataConfig, *, batch_size: int, device: str) -> Pipeline
 def _graph(config, device):
     frames = decoded_frames(config, device)
     waveform = device.put(fn.external_source(name="pcm", dtype=types.INT16, ndim=1))
-    outputs = [
-        video_view(frames, "video_global", config.video.global_view, config.video),
-        log_mel(loudness(waveform, "audio_global"), config.audio),
-    ]
-    local_video = [local_video_view(frames, f"video_local{k}", config) for k in range(config.video.local_view.count)]
-    local_audio = [local_audio_view(waveform, f"audio_local{k}", config) for k in range(config.audio.local_view.count)]
-    return (*outputs, *[fn.stack(*views) for views in (local_video, local_audio) if views])
+    makers = {
+        "video_global": (global_video_view, frames),
+        "audio_global": (global_audio_view, waveform),
+        "video_local": (local_video_view, frames),
+        "audio_local": (local_audio_view, waveform),
+    }
+    outputs = []
+    for name in output_names(config):
+        make, source = makers[name]
+        views = [make(source, f"{name}{k}", k, config) for k in range(config.view_counts[name])]
+        outputs.append(fn.stack(*views) if len(views) > 1 else views[0])
+    return tuple(outputs)
 
 
 def decoded_frames(config: DataConfig, device: Device) -> DataNode:
@@ -78,15 +82,23 @@ def decoded_frames(config: DataConfig, device: Device) -> DataNode:
     return frames
 
 
-def local_video_view(frames: DataNode, name: str, config: DataConfig) -> DataNode:
+def global_video_view(frames: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+    """A view of all frames of a clip; the clips of an example follow each other, each with its crops."""
+    if config.eval_clips > 1:
+        clip = place // config.eval_crops
+        frames = fn.slice(frames, start=clip * config.num_frames, shape=config.num_frames, axes=[0])
+    return video_view(frames, name, config.video.global_view)
+
+
+def local_video_view(frames: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
     """A view of some consecutive frames."""
     view = config.video.local_view
     some = fn.slice(frames, start=integer(f"{name}.first_frame"), shape=view.frames, axes=[0])
-    return video_view(some, name, view, config.video)
+    return video_view(some, name, view)
 
 
-def video_view(frames: DataNode, name: str, view: VideoView, video: VideoConfig) -> DataNode:
-    """One normalised view, float32 CFHW: crop and flip (by a crop from right to left), colour, blur, normalise."""
+def video_view(frames: DataNode, name: str, view: VideoView) -> DataNode:
+    """One view, uint8 FHWC: crop and flip (by a crop from right to left), RandAugment, blur."""
     pixels = fn.resize(
         frames,
         roi_start=vector(f"{name}.roi_start"),
@@ -94,24 +106,12 @@ def video_view(frames: DataNode, name: str, view: VideoView, video: VideoConfig)
         roi_relative=True,
         size=[view.size, view.size],
     )
-    if view.recolours:
-        pixels = fn.color_twist(
-            pixels,
-            brightness=number(f"{name}.brightness"),
-            contrast=number(f"{name}.contrast"),
-            saturation=number(f"{name}.saturation"),
-            hue=number(f"{name}.hue"),
-            dtype=types.FLOAT,
-        )
+    if view.rand_augment.ops:
+        drawn = {part: integers(f"{name}.{part}") for part in ("operation", "magnitude", "negative")}
+        pixels = apply_policy(pixels, view.rand_augment, view.size, **drawn)
     if view.blur:
         pixels = blurred(pixels, number(f"{name}.sigma"))
-    return fn.crop_mirror_normalize(
-        pixels,
-        dtype=types.FLOAT,
-        output_layout="CFHW",
-        mean=[255 * value for value in video.mean],
-        std=[255 * value for value in video.std],
-    )
+    return pixels
 
 
 def blurred(pixels: DataNode, sigma: DataNode) -> DataNode:
@@ -121,7 +121,14 @@ def blurred(pixels: DataNode, sigma: DataNode) -> DataNode:
     return pixels
 
 
-def local_audio_view(waveform: DataNode, name: str, config: DataConfig) -> DataNode:
+def global_audio_view(waveform: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+    """Log-mel of a whole clip."""
+    if config.eval_clips > 1:
+        waveform = fn.slice(waveform, start=place * config.clip_samples, shape=config.clip_samples, axes=[0])
+    return log_mel(loudness(waveform, name), config.audio)
+
+
+def local_audio_view(waveform: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
     """Log-mel of a stretch of the clip."""
     stretch = fn.slice(waveform, start=integer(f"{name}.first_sample"), shape=config.local_samples, axes=[0])
     return log_mel(loudness(stretch, name), config.audio)
@@ -140,6 +147,11 @@ def number(name: str) -> DataNode:
 def integer(name: str) -> DataNode:
     """An int32 parameter of each example."""
     return fn.external_source(name=name, dtype=types.INT32, ndim=0)
+
+
+def integers(name: str) -> DataNode:
+    """An int32 vector parameter of each example."""
+    return fn.external_source(name=name, dtype=types.INT32, ndim=1)
 
 
 def vector(name: str) -> DataNode:

@@ -7,26 +7,30 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-import numpy as np
 import torch
 
+from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
+from xkd.pipelines.finish import finish
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.presets import PRESETS
 from xkd.pipelines.quarantine import Exchange, Quarantine, alone
-from xkd.pipelines.source import Example
-from xkd.pipelines.spectrogram import resize_crop
 from xkd.pipelines.stream import ExampleStream, Step
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's examples of a step. B examples, L local views; T or t frames, F mel bands, S or s steps."""
+    """One rank's examples of a step. B examples, L local views; T or t frames, F mel bands, S or s steps.
 
-    video_global: torch.Tensor  # [B, 3, T, H, W] float32, normalised
+    In evaluation an example has C = eval_clips global sounds and V = eval_clips * eval_crops global pictures in a row, the crops of
+    a clip together: the leading dimension of the global views is B * C or B * V, and `unflatten(0, (B, -1))` parts them. C and V
+    are 1 in training.
+    """
+
+    video_global: torch.Tensor  # [B * V, 3, T, H, W] float32, normalised
     video_local: torch.Tensor | None  # [B, L, 3, t, h, w]
-    audio_global: torch.Tensor  # [B, 1, F, S] float32, normalised log-mel
+    audio_global: torch.Tensor  # [B * C, 1, F, S] float32, normalised log-mel
     audio_local: torch.Tensor | None  # [B, L, 1, F, s]
     labels: torch.Tensor  # [B] int64; -1 where a sample has not exactly one label
     sample_ids: torch.Tensor  # [B] int64
@@ -61,7 +65,7 @@ class Loader:
         shards: ShardSet,
         config: DataConfig,
         *,
-        preset: Literal["pretrain", "eval"],
+        preset: Literal["pretrain", "linear", "finetune", "eval"],
         batch_size: int,
         seed: int = 0,
         rank: int = 0,
@@ -73,6 +77,7 @@ class Loader:
         self._stream = ExampleStream(shards, config, PRESETS[preset], seed=seed, exchange=exchange, **split)
         self._prefetch = config.prefetch
         self._executor = Executor(self._stream.config, batch_size=batch_size, device=device)
+        self._buffers = Buffers()
         self._epoch: Iterator[Batch] | None = None
         self.wait_seconds = 0.0
 
@@ -172,27 +177,19 @@ class Loader:
         """Wait for the views of a step."""
         samples = [example.sample for example in step.examples]
         try:
-            views = self._executor.take()
+            outputs = self._executor.take()
         except RuntimeError as error:
             names = ", ".join(f"{sample.shard}: {sample.key}" for sample in samples)
             raise RuntimeError(f"DALI failed on one of these samples: {names}") from error
+        views = finish(outputs, [example.after for example in step.examples], self._stream.config, self._buffers)
         return Batch(
             video_global=views["video_global"],
             video_local=views.get("video_local"),
-            audio_global=views["audio_global"].unsqueeze(1),
-            audio_local=local_audio(views.get("audio_local"), step.examples),
+            audio_global=views["audio_global"],
+            audio_local=views.get("audio_local"),
             labels=torch.tensor([sample.labels[0] if len(sample.labels) == 1 else -1 for sample in samples]),
             sample_ids=torch.tensor([sample.id for sample in samples]),
             keys=[sample.key for sample in samples],
             substituted=torch.from_numpy(step.substituted),
             valid=torch.from_numpy(step.valid),
         )
-
-
-def local_audio(spectrograms_BLFS: torch.Tensor | None, examples: list[Example]) -> torch.Tensor | None:
-    """The local audio views [B, L, 1, F, S], after their random resize crop if there is one."""
-    if spectrograms_BLFS is None:
-        return None
-    if examples[0].boxes is not None:
-        spectrograms_BLFS = resize_crop(spectrograms_BLFS, np.stack([example.boxes for example in examples]))
-    return spectrograms_BLFS.unsqueeze(2)

@@ -7,6 +7,7 @@ import numpy as np
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.order import epoch_order, num_steps, num_streams, rank_positions
+from xkd.pipelines.presets import Preset
 from xkd.pipelines.source import long_enough
 from xkd.pipelines.window import ShardUses
 
@@ -20,15 +21,16 @@ class Sampler:
     """
 
     def __init__(
-        self, shards: ShardSet, config: DataConfig, *, training: bool, batch_size: int, seed: int, rank: int, world_size: int
+        self, shards: ShardSet, config: DataConfig, preset: Preset, *, batch_size: int, seed: int, rank: int, world_size: int
     ):
-        self._config, self._training, self._seed = config, training, seed
+        self._config, self._training, self._seed = config, preset.training, seed
+        self._min_seconds = config.min_seconds if preset.drop_short else 0
         self._split = (batch_size, rank, world_size)
         self._global_batch = batch_size * world_size
-        self._ids = self._eligible_ids(shards) if training else np.arange(len(shards))
+        self._ids = self._eligible_ids(shards) if self._training else np.arange(len(shards))
         self._shard_numbers = shards.shard_numbers()
         self._shards_sha256 = hashlib.sha256("".join(shard.tar_sha256 for shard in shards.manifest.shards).encode()).hexdigest()
-        self.streams = num_streams(config.order, config.canonical_nodes) if training else 1
+        self.streams = num_streams(config.order, config.canonical_nodes) if self._training else 1
 
     @property
     def num_samples(self) -> int:
@@ -76,10 +78,10 @@ class Sampler:
         }
 
     def _eligible_ids(self, shards: ShardSet) -> np.ndarray:
-        ids = long_enough(shards, self._config.min_seconds)
+        ids = long_enough(shards, self._min_seconds)
         if len(ids) < self._global_batch:
             raise ValueError(
                 f"{shards.folder}: {len(ids)} of {len(shards)} samples last data.min_seconds"
-                f" {self._config.min_seconds:g} or more, fewer than a global batch of {self._global_batch}; take a smaller batch"
+                f" {self._min_seconds:g} or more, fewer than a global batch of {self._global_batch}; take a smaller batch"
             )
         return ids

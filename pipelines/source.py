@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.draws import Parameters, resize_crop_boxes
+from xkd.pipelines.draws import Parameters
 from xkd.pipelines.index import Sample, ShardSet
 from xkd.pipelines.presets import Preset
 from xkd.pipelines.read import (
@@ -26,26 +26,26 @@ from xkd.pipelines.read import (
 
 @dataclass(frozen=True)
 class Example:
-    """A sample, the graph's inputs for it by name, and the boxes of its local spectrograms' resize crop (int32 [L, 4] or None)."""
+    """A sample, the graph's inputs for it by name, and what finish.py needs to finish its views."""
 
     sample: Sample
     inputs: Parameters
-    boxes: np.ndarray | None
+    after: Parameters
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sample to be read, from audio sample `start` on, with the views drawn for a sample id in an epoch."""
+    """A sample to be read, a clip from each of the audio samples `starts` on, with the views drawn for a sample id in an epoch."""
 
     sample: Sample
     epoch: int
     drawn_for: int
-    start: int
+    starts: list[int]
     video: Extent
-    audio: Extent
+    audio: list[Extent]
 
 
-Fetched = tuple[bytes | UnreadableFile, bytes | UnreadableFile]
+Fetched = tuple[bytes | UnreadableFile, list[bytes | UnreadableFile]]
 
 
 class Source:
@@ -73,28 +73,29 @@ class Source:
         """
         sample = self._shards.sample(sample_id)
         drawn_for = sample_id if drawn_for is None else drawn_for
-        start = self._preset.start(self._spare(sample), self._seed, epoch, drawn_for)
-        return Request(
-            sample, epoch, drawn_for, start, video_extent(sample), audio_extent(sample, start, self._config.clip_samples)
-        )
+        starts = self._preset.starts(self._spare(sample), self._config, self._seed, epoch, drawn_for)
+        sound = [audio_extent(sample, start, self._config.clip_samples) for start in starts]
+        return Request(sample, epoch, drawn_for, starts, video_extent(sample), sound)
 
     def fetch(self, request: Request) -> Fetched:
         """The bytes that an example is made of, unchecked; the part that waits."""
-        return fetch(request.sample, request.video, self._pread), fetch(request.sample, request.audio, self._pread)
+        video = fetch(request.sample, request.video, self._pread)
+        return video, [fetch(request.sample, extent, self._pread) for extent in request.audio]
 
     def make(self, request: Request, fetched: Fetched) -> Example:
         """The example of what was fetched. Raises DamagedSample."""
-        sample, start, draws = request.sample, request.start, (self._seed, request.epoch, request.drawn_for)
-        video, audio = fetched
-        clip = {
+        sample, starts, draws = request.sample, request.starts, (self._seed, request.epoch, request.drawn_for)
+        video, sounds = fetched
+        samples = self._config.clip_samples
+        clips = {
             "video": check_video(sample, video),
-            "pcm": check_audio(sample, start, self._config.clip_samples, audio),
-            "frames": self._frames(sample, start),
+            "pcm": np.concatenate(
+                [check_audio(sample, start, samples, sound) for start, sound in zip(starts, sounds, strict=True)]
+            ),
+            "frames": np.concatenate([self._frames(sample, start) for start in starts]),
         }
-        local = self._config.audio.local_view
-        boxes = resize_crop_boxes(self._config, *draws) if local.count and local.resize_crop else None
         views = self._preset.views(self._config, *draws, sample.video.width / sample.video.height)
-        return Example(sample, clip | views, boxes)
+        return Example(sample, clips | views.graph, views.after)
 
     def _spare(self, sample: Sample) -> int:
         """Audio samples by which the stretch that both streams cover is longer than a clip."""

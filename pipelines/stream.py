@@ -56,7 +56,7 @@ class ExampleStream:
         split = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
         self._files = OpenFiles(shards.files)
         self._source = Source(shards, self.config, preset, seed, self._files.pread)
-        self._sampler = Sampler(shards, config, training=preset.training, **split)
+        self._sampler = Sampler(shards, config, preset, **split)
         self._epoch = 0
         self.position = (0, 0)  # epoch and step that come next
         self._running: Iterator[Step] | None = None

@@ -42,6 +42,11 @@ def test_shapes_follow_from_the_fields():
         ({"audio": {"low_hz": 8000}}, "low_hz < high_hz"),
         ({"aligned_locals": True, "video": {"local_view": {"count": 0}}}, "needs local video views"),
         ({"crop_from": "middle"}, "'source' or 'resized'"),
+        ({"eval_crops": 2}, "1 or 3"),
+        ({"video": {"global_view": {"rand_augment": {"magnitude": 11}}}}, "less than or equal to 10"),
+        ({"audio": {"global_view": {"freq_masks": 1, "freq_mask_width": 81}}}, r"global_view.freq_mask_width 81 .* 80 at most"),
+        ({"audio": {"local_view": {"time_masks": 1, "time_mask_width": 113}}}, r"local_view.time_mask_width 113 .* 112 at most"),
+        ({"audio": {"global_view": {"time_warp": 224}}}, r"time_warp 224 .* 80 x 448: 223 at most"),
     ],
 )
 def test_a_wrong_field_is_refused_and_named(fields, message):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.draws import centred_views
+from xkd.pipelines.draws import fixed_views
 from xkd.pipelines.executor import Executor
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.presets import without_chance
@@ -27,7 +27,7 @@ def executor():
 def example(encoded, first_frame):
     frames = (first_frame + np.arange(8)).astype(np.int32)
     noise = np.random.default_rng(first_frame).integers(-9000, 9000, 16000).astype(np.int16)
-    return {"video": encoded, "pcm": noise, "frames": frames} | centred_views(CONFIG, 0, 0, 0, 1.0)
+    return {"video": encoded, "pcm": noise, "frames": frames} | fixed_views(CONFIG, 0, 0, 0, 1.0).graph
 
 
 def test_batches_come_out_in_the_order_they_were_put_in(executor, encoded):
@@ -45,7 +45,7 @@ def test_batches_come_out_in_the_order_they_were_put_in(executor, encoded):
 def test_a_batch_may_be_smaller_than_the_largest(executor, encoded):
     for size in (3, 1, 2):
         executor.put([example(encoded, 0)] * size)
-        assert executor.take()["video_global"].shape == (size, *CONFIG.video_shape)
+        assert executor.take()["video_global"].shape == (size, 8, 16, 16, 3)
 
 
 def test_tensors_keep_their_values_while_others_are_made_and_after_closing(executor, encoded):

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
+from xkd.pipelines.finish import finish
 from xkd.pipelines.graph import DEVICES, _graph, output_names
 
 HEIGHT, WIDTH, SIZE, FRAMES = 128, 176, 32, 20
-STILL = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "gray": 0}
+IDENTITY = np.eye(3, 4, dtype=np.float32)
 WHOLE = {"roi_start": (0, 0), "roi_end": (1, 1)}
-RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 
 
 @pytest.fixture(scope="module")
@@ -35,34 +36,33 @@ def encoded():
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def configuration(local=None, local_sound=None, **view) -> DataConfig:
+def configuration(local=None, local_sound=None, eval_clips=1, eval_crops=1, **view) -> DataConfig:
     return DataConfig(
         train="unused",
         clip_seconds=1.0,
-        video={
-            "mean": [0, 0, 0],
-            "std": [1, 1, 1],
-            "global_view": {"size": SIZE} | STILL | view,
-            "local_view": {"count": 0} | STILL | {"blur": 0} | (local or {}),
-        },
+        eval_clips=eval_clips,
+        eval_crops=eval_crops,
+        video={"global_view": {"size": SIZE} | view, "local_view": {"count": 0, "blur": 0} | (local or {})},
         audio={"hop": 400, "local_view": local_sound or {"count": 0}},
     )
 
 
 def run(config, encoded, frames=range(8), pcm=None, **parameters) -> dict[str, np.ndarray]:
-    """The graph's outputs for one example; video in [0, 255]."""
+    """The finished views of one example, without changes of colour; video in [0, 255]."""
     inputs = {
         "video": encoded,
         "frames": np.array(frames, np.int32),
-        "pcm": np.zeros(16000, np.int16) if pcm is None else pcm,
-        "audio_global.volume": np.float32(1),
+        "pcm": np.zeros(config.eval_clips * 16000, np.int16) if pcm is None else pcm,
     }
+    inputs |= {f"audio_global{k}.volume": np.float32(1) for k in range(config.eval_clips)}
     for name, value in parameters.items():
         kind = np.int32 if "first" in name else np.float32
         inputs[name.replace("__", ".")] = np.array(value, kind)
+    after = {f"{name}{k}.colour": IDENTITY for name, count in config.view_counts.items() for k in range(count) if "video" in name}
     executor = Executor(config, batch_size=1, device="cpu")
     executor.put([inputs])
-    return {name: value[0].numpy() * (255 if "video" in name else 1) for name, value in executor.take().items()}
+    views = finish(executor.take(), [after], config, Buffers())
+    return {name: (value if config.eval_clips > 1 else value[0]).numpy() for name, value in views.items()}
 
 
 def view(name, **parameters):
@@ -113,7 +113,7 @@ def test_frames_are_decoded_in_order_and_without_loss_of_place(encoded, stored):
 
 @pytest.mark.parametrize("frames", [range(0, 8), range(5, 13), range(3, 18, 2), [14, 16, 18, 0, 2, 4, 6, 8], [19] * 8])
 def test_just_the_frames_asked_for_are_delivered_wrapped_or_not(encoded, stored, frames):
-    found = run(configuration(), encoded, frames, **view("video_global", **WHOLE))["video_global"]
+    found = run(configuration(), encoded, frames, **view("video_global0", **WHOLE))["video_global"]
     assert np.abs(found - cropped(stored[list(frames)])).max() < 0.51
 
 
@@ -121,48 +121,14 @@ def test_just_the_frames_asked_for_are_delivered_wrapped_or_not(encoded, stored,
     ("roi_start", "roi_end"), [((0.1, 0.2), (0.9, 0.7)), ((0.13, 0.91), (0.77, 0.22)), ((0.4, 0.4), (0.5, 0.5)), ((0, 1), (1, 0))]
 )
 def test_a_crop_is_resized_and_flipped_as_numpy_does_it(encoded, stored, roi_start, roi_end):
-    found = run(configuration(), encoded, **view("video_global", roi_start=roi_start, roi_end=roi_end))["video_global"]
+    found = run(configuration(), encoded, **view("video_global0", roi_start=roi_start, roi_end=roi_end))["video_global"]
     assert np.abs(found - cropped(stored[:8], roi_start, roi_end)).max() < 0.52
 
 
 def test_a_flip_is_the_mirror_image(encoded):
-    plain = run(configuration(), encoded, **view("video_global", roi_start=(0.1, 0.2), roi_end=(0.8, 0.9)))["video_global"]
-    flipped = run(configuration(), encoded, **view("video_global", roi_start=(0.1, 0.9), roi_end=(0.8, 0.2)))["video_global"]
+    plain = run(configuration(), encoded, **view("video_global0", roi_start=(0.1, 0.2), roi_end=(0.8, 0.9)))["video_global"]
+    flipped = run(configuration(), encoded, **view("video_global0", roi_start=(0.1, 0.9), roi_end=(0.8, 0.2)))["video_global"]
     assert np.abs(flipped - plain[..., ::-1]).max() < 1.01
-
-
-def recoloured(pixels, brightness, contrast, saturation, hue):
-    turn = np.deg2rad(-hue)
-    chroma = saturation * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    in_yiq = np.block([[np.ones((1, 1)), np.zeros((1, 2))], [np.zeros((2, 1)), chroma]])
-    matrix = np.linalg.inv(RGB_TO_YIQ) @ in_yiq @ RGB_TO_YIQ
-    return brightness * (128 + contrast * (np.einsum("dc,ctyx->dtyx", matrix, pixels) - 128))
-
-
-@pytest.mark.parametrize(
-    ("brightness", "contrast", "saturation", "hue"),
-    [(1, 1, 1, 0), (1.4, 1, 1, 0), (1, 0.6, 1, 0), (1, 1, 1.4, 0), (1, 1, 1, 50), (0.7, 1.3, 0.8, -70), (1.2, 0.8, 0, 30)],
-)
-def test_colour_is_one_affine_map(encoded, stored, brightness, contrast, saturation, hue):
-    colour = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-    found = run(configuration(hue=0.2), encoded, **view("video_global", **WHOLE, **colour))["video_global"]
-    expected = recoloured(cropped(stored[:8]), **colour)
-    assert np.abs(found - expected).max() < 3
-    assert np.abs(found - expected).mean() < 0.7
-
-
-def test_colour_is_not_clamped(encoded):
-    colour = {"brightness": 1.4, "contrast": 1.4, "saturation": 1.4, "hue": 0}
-    found = run(configuration(hue=0.2), encoded, **view("video_global", **WHOLE, **colour))["video_global"]
-    assert found.max() > 260
-    assert found.min() < -5
-
-
-def test_a_grey_view_is_the_luma_of_the_coloured_one(encoded):
-    colour = {"brightness": 1.2, "contrast": 0.8, "hue": 40}
-    grey = run(configuration(hue=0.2), encoded, **view("video_global", **WHOLE, saturation=0, **colour))["video_global"]
-    coloured = run(configuration(hue=0.2), encoded, **view("video_global", **WHOLE, saturation=1.3, **colour))["video_global"]
-    assert np.abs(grey - np.einsum("c,ctyx->tyx", RGB_TO_YIQ[0], coloured)).max() < 1
 
 
 def gaussian(size, sigma):
@@ -179,27 +145,16 @@ def gaussian(size, sigma):
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_blur_is_isotropic_and_leaves_frames_apart(encoded, stored, sigma):
-    found = run(configuration(blur=0.5), encoded, **view("video_global", **WHOLE, sigma=sigma))["video_global"]
+    found = run(configuration(blur=0.5), encoded, **view("video_global0", **WHOLE, sigma=sigma))["video_global"]
     kernel = gaussian(SIZE, sigma)
     expected = np.einsum("yh,cthw,xw->ctyx", kernel, cropped(stored[:8]), kernel, optimize=True)
     assert np.abs(found - expected).max() < 1.5
 
 
 def test_sigma_0_is_no_blur(encoded):
-    sharp = run(configuration(), encoded, **view("video_global", **WHOLE))["video_global"]
-    found = run(configuration(blur=0.5), encoded, **view("video_global", **WHOLE, sigma=0))["video_global"]
+    sharp = run(configuration(), encoded, **view("video_global0", **WHOLE))["video_global"]
+    found = run(configuration(blur=0.5), encoded, **view("video_global0", **WHOLE, sigma=0))["video_global"]
     assert np.array_equal(sharp, found)
-
-
-def test_views_are_normalised_by_mean_and_std(encoded):
-    config = configuration()
-    normalised = config.model_copy(
-        update={"video": config.video.model_copy(update={"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)})}
-    )
-    plain = run(config, encoded, **view("video_global", **WHOLE))["video_global"] / 255
-    found = run(normalised, encoded, **view("video_global", **WHOLE))["video_global"] / 255
-    mean, std = np.reshape([0.5, 0.4, 0.3], (3, 1, 1, 1)), np.reshape([0.2, 0.3, 0.4], (3, 1, 1, 1))
-    assert np.abs(found - (plain - mean) / std).max() < 1e-4
 
 
 def test_local_views_are_consecutive_frames_of_the_clip(encoded, stored):
@@ -209,7 +164,7 @@ def test_local_views_are_consecutive_frames_of_the_clip(encoded, stored):
         config,
         encoded,
         range(4, 12),
-        **view("video_global", **WHOLE),
+        **view("video_global0", **WHOLE),
         **view("video_local0", first_frame=0, **WHOLE),
         **view("video_local1", first_frame=5, **box),
     )["video_local"]
@@ -220,7 +175,7 @@ def test_local_views_are_consecutive_frames_of_the_clip(encoded, stored):
 def test_crops_from_resized_frames_cover_the_same_place(encoded, stored):
     config = configuration(size=96).model_copy(update={"crop_from": "resized"})
     box = {"roi_start": (0.1, 0.2), "roi_end": (0.9, 0.7)}
-    found = run(config, encoded, **view("video_global", **box))["video_global"]
+    found = run(config, encoded, **view("video_global0", **box))["video_global"]
     assert np.abs(found - cropped(stored[:8], **box, size=96)).mean() < 4
 
 
@@ -228,12 +183,28 @@ def test_local_sounds_are_stretches_of_the_clip_at_their_own_volume(encoded):
     config = configuration(local_sound={"count": 1, "seconds": 0.25, "resize_crop": False})
     pcm = np.random.default_rng(0).integers(-8000, 8000, 16000).astype(np.int16)
     local = view("audio_local0", first_sample=700, volume=0.5)
-    found = run(config, encoded, pcm=pcm, **view("video_global", **WHOLE), **local)["audio_local"][0]
+    found = run(config, encoded, pcm=pcm, **view("video_global0", **WHOLE), **local)["audio_local"][0, 0]
     alone = np.zeros(16000, np.int16)
     alone[:4000] = pcm[700:4700] // 2
-    expected = run(configuration(), encoded, pcm=alone, **view("video_global", **WHOLE))["audio_global"]
+    expected = run(configuration(), encoded, pcm=alone, **view("video_global0", **WHOLE))["audio_global"][0]
     assert found.shape == config.local_audio_shape[1:]
     assert np.abs(found[:, :8] - expected[:, :8]).max() < 0.02  # further right, a window sees beyond the 4000 samples
+
+
+def test_clips_and_crops_of_evaluation_follow_each_other(encoded, stored):
+    config = configuration(eval_clips=2, eval_crops=3)
+    boxes = [{"roi_start": (0, x), "roi_end": (1, x + 0.5)} for x in (0, 0.25, 0.5)]
+    parameters = {name: value for k in range(6) for name, value in view(f"video_global{k}", **boxes[k % 3]).items()}
+    pcm = np.random.default_rng(0).integers(-8000, 8000, 32000).astype(np.int16)
+    found = run(config, encoded, [*range(8), *range(10, 18)], pcm=pcm, **parameters)
+    assert found["video_global"].shape == (6, 3, 8, SIZE, SIZE)
+    for k, picture in enumerate(found["video_global"]):
+        first = 10 * (k // 3)
+        assert np.abs(picture - cropped(stored[first : first + 8], **boxes[k % 3])).max() < 0.52
+    for clip in range(2):
+        part = pcm[16000 * clip : 16000 * (clip + 1)]
+        alone = run(configuration(), encoded, pcm=part, **view("video_global0", **WHOLE))["audio_global"]
+        assert np.array_equal(found["audio_global"][clip], alone)
 
 
 def test_outputs_follow_the_configuration():

@@ -34,7 +34,7 @@ def source(shards, config, preset="pretrain", seed=0) -> Source:
 
 @pytest.mark.parametrize(("start", "first_frame"), [(0, 0), (1999, 0), (2000, 1), (5000, 2), (32000, 16)])
 def test_picture_and_sound_start_together(shards, start, first_frame):
-    fixed = replace(PRESETS["pretrain"], start=lambda *purpose: start)
+    fixed = replace(PRESETS["pretrain"], starts=lambda *purpose: [start])
     inputs = Source(shards, configuration(clip_seconds=0.5, fps=8), fixed, 0)(0, 3).inputs
     assert inputs["frames"].tolist() == [first_frame + k for k in range(4)]
     assert np.array_equal(inputs["pcm"], read_audio(shards.sample(3), start, 8000))
