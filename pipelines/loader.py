@@ -42,7 +42,12 @@ class Batch:
         """The valid rows."""
         if self.valid.all():
             return self
-        tensors = {name: rows[self.valid] for name, rows in vars(self).items() if isinstance(rows, torch.Tensor)}
+        count = len(self.keys)
+        tensors = {
+            name: rows[self.valid.repeat_interleave(len(rows) // count)]
+            for name, rows in vars(self).items()
+            if isinstance(rows, torch.Tensor)
+        }
         return replace(self, **tensors, keys=[key for key, valid in zip(self.keys, self.valid.tolist(), strict=True) if valid])
 
 

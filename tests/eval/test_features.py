@@ -38,6 +38,16 @@ def test_the_batch_size_does_not_change_the_features(shards, architecture, nets)
             np.testing.assert_allclose(small[name].of(modality), large[name].of(modality), atol=1e-5)
 
 
+def test_several_clips_and_crops_of_a_sample_are_averaged(shards, architecture):
+    config = architecture.data.model_copy(update={"eval_clips": 2, "eval_crops": 3})
+    with Loader(shards, config, preset="eval", batch_size=5) as loader:
+        features = extract(loader, {"raw": RAW})["raw"]
+        batch = next(iter(loader.epoch(0)))
+    assert {name: len(array) for name, array in features.arrays.items()} == {"video": 12, "audio": 12}
+    np.testing.assert_allclose(features.arrays["video"][1], RAW["video"](batch.video_global[6:12]).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(features.arrays["audio"][1], RAW["audio"](batch.audio_global[2:4]).mean(0), rtol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:.*it is left out")
 def test_a_damaged_clip_has_no_row(shards, architecture, nets, tmp_path):
     damaged = copy_with_damage(shards, tmp_path / "copy", 0, 7)

@@ -237,6 +237,15 @@ def test_evaluated_clips_and_crops_are_those_of_the_whole_sample(shards):
         assert torch.equal(pictures[0, 0], pictures[0, 2]) != is_wide
 
 
+def test_counted_rows_keep_all_views_of_theirs(shards):
+    local = {"local_view": {"count": 0}}
+    config = small(clip_seconds=1.0, eval_clips=2, eval_crops=3, video={"fps": 4, "global_view": {"size": 32}} | local)
+    last = epoch(shards, config, preset="eval", batch_size=5)[-1]
+    counted = last.counted()
+    assert (len(counted.keys), len(counted.video_global), len(counted.audio_global)) == (2, 12, 4)
+    assert torch.equal(counted.video_global, last.video_global[:12])
+
+
 FINETUNE = {
     "video": {"fps": 4, "global_view": {"size": 32, "rand_augment": {"ops": 3}, "erase": 0.5, "blur": 0.3}},
     "audio": {

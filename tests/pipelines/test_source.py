@@ -136,6 +136,6 @@ def test_a_sample_that_stands_in_for_another_takes_its_draws(shards):
     own, other, drawn = made(0, one), made(0, one, drawn_for=another), made(0, another)
     assert other.sample == own.sample
     assert np.array_equal(other.inputs["video"], own.inputs["video"])
-    for name in ("frames", "video_global.roi_start", "audio_global.volume"):
+    for name in ("frames", "video_global0.roi_start", "audio_global0.volume"):
         assert np.array_equal(other.inputs[name], drawn.inputs[name])
         assert not np.array_equal(other.inputs[name], own.inputs[name])

@@ -46,14 +46,18 @@ def counted_batches(loader: Loader) -> Iterator[Batch]:
 
 @torch.inference_mode()
 def extract(loader: Loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
-    """Features of every clip that `loader` (preset "eval") yields, for each of the named nets; not of damaged ones."""
+    """Features of every sample that `loader` (preset "eval") yields, for each of the named nets; not of damaged ones.
+
+    Where a sample has several clips or crops, its features are their mean.
+    """
     rows = {name: {modality: [] for modality in net} for name, net in nets.items()}
     labels, keys = [], []
     for batch in tqdm(counted_batches(loader), total=len(loader), desc="features", unit="batch", disable=None):
         clips = clips_of(batch)
         for name, net in nets.items():
             for modality, features in net.items():
-                rows[name][modality].append(features(clips[modality]).float().cpu().numpy())
+                found = features(clips[modality]).float().unflatten(0, (len(batch.keys), -1)).mean(1)
+                rows[name][modality].append(found.cpu().numpy())
         labels.append(batch.labels.cpu().numpy())
         keys += batch.keys
     labels = np.concatenate(labels)
