@@ -1,5 +1,6 @@
-"""Writes shards of random bytes, for those who read samples and do not decode them."""
+"""Writes shards of random bytes behind the index of an mp4, for those who read samples and do not decode them."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def write_random_shards(folder: Path, *, samples: int, shard_samples: int, video
         with ShardWriter(folder, f"train-{len(records):06d}", profile, CLASSES) as writer:
             for number in range(begin, min(begin + shard_samples, samples)):
                 sound = encode_wav(bits.integers(-(2**15), 2**15, length, np.int16), profile.audio.sample_rate)
-                video = bits.bytes(video_bytes)
+                video = noise_mp4(bits, video_bytes, frames)
                 key, rate = f"noise-{number:06d}", profile.audio.sample_rate
                 writer.add(Converted(key, CLASSES, video, sound, b"{}", frames, SIDE, SIDE, length, rate))
             records.append(writer.finish(begin))
@@ -55,3 +56,30 @@ def write_random_shards(folder: Path, *, samples: int, shard_samples: int, video
     )
     write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     return folder
+
+
+def noise_mp4(bits: np.random.Generator, size: int, frames: int) -> bytes:
+    """An mp4 of so many bytes whose index lists frames of random bytes; each has 1 byte at least."""
+    pictures = box(b"vp09", bytes(24) + struct.pack(">HH", SIDE, SIDE) + bytes(50))
+
+    def index(frame_bytes: int, begin: int) -> bytes:
+        tables = (
+            box(b"stsd", struct.pack(">II", 0, 1) + pictures),
+            box(b"stsz", struct.pack(">III", 0, frame_bytes, frames)),
+            box(b"stsc", struct.pack(">IIIII", 0, 1, 1, frames, 1)),
+            box(b"stco", struct.pack(">III", 0, 1, begin)),
+        )
+        content = b"".join(tables)
+        for name in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+            content = box(name, content)
+        return content
+
+    begin = len(index(0, 0)) + 8
+    frame_bytes = (size - begin) // frames
+    assert frame_bytes > 0, size
+    return index(frame_bytes, begin) + box(b"mdat", bits.bytes(size - begin))
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    """A box of an mp4."""
+    return struct.pack(">I4s", 8 + len(content), name) + content

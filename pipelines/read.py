@@ -1,4 +1,4 @@
-"""Reads the bytes of a sample out of its tar and checks them against the CRCs of the sidecar."""
+"""Reads the bytes of a sample out of its tar and checks them against the sidecar: their CRCs, and the index of the video."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from xkd.pipelines.index import Sample
+from xkd.pipelines.mp4 import index_fault
 
 PCM_BYTES = 2
 
@@ -68,6 +69,8 @@ def check_video(sample: Sample, data: bytes | UnreadableFile) -> np.ndarray:
         raise DamagedSample(sample, "video", video.offset, f"cannot be read: {data}") from data
     if len(data) != video.size or crc32(data) != video.crc:
         raise DamagedSample(sample, "video", video.offset, "is damaged")
+    if fault := index_fault(data, video):
+        raise DamagedSample(sample, "video", video.offset, fault)
     return np.frombuffer(data, np.uint8)
 
 
@@ -79,13 +82,11 @@ def read_video(sample: Sample, pread: Pread = open_and_pread) -> np.ndarray:
 def audio_extent(sample: Sample, start: int, count: int) -> Extent:
     """Where the whole seconds that hold `count` samples from `start` on lie.
 
-    ValueError where there is no sound, or where it is stored as flac, of which no part can be read alone.
+    ValueError where there is no sound.
     """
     audio = sample.audio
     if not audio.samples:
         raise _absent(sample, "sound")
-    if audio.size != audio.samples * PCM_BYTES:
-        raise ValueError(f"{sample.shard}: the sound of sample {sample.key} is not pcm16; convert the data set with --audio pcm16")
     first_second, last_second = _seconds(sample, start, count)
     begin, stop = first_second * audio.rate, min(last_second * audio.rate, audio.samples)
     return audio.offset + begin * PCM_BYTES, max(0, stop - begin) * PCM_BYTES
@@ -96,6 +97,8 @@ def check_audio(sample: Sample, start: int, count: int, data: bytes | Unreadable
     audio = sample.audio
     if isinstance(data, UnreadableFile):
         raise DamagedSample(sample, "audio", audio.offset, f"cannot be read: {data}") from data
+    if audio.size != audio.samples * PCM_BYTES:
+        raise DamagedSample(sample, "audio", audio.offset, f"has {audio.size} bytes, not {audio.samples} samples of pcm16")
     first_second, last_second = _seconds(sample, start, count)
     if crc_per_second(data, audio.rate) != audio.crcs[first_second:last_second]:
         raise DamagedSample(sample, "audio", audio.offset, "is damaged")
@@ -108,7 +111,7 @@ def check_audio(sample: Sample, start: int, count: int, data: bytes | Unreadable
 def read_audio(sample: Sample, start: int, count: int, pread: Pread = open_and_pread) -> np.ndarray:
     """`count` samples from `start` on, int16, with silence past the end. Checks the seconds it touches.
 
-    Raises DamagedSample, and ValueError where there is no sound, or where it is stored as flac.
+    Raises DamagedSample, also of flac, of which no part can be read alone, and ValueError where there is no sound.
     """
     return check_audio(sample, start, count, fetch(sample, audio_extent(sample, start, count), pread))
 

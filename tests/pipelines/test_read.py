@@ -106,5 +106,5 @@ def test_a_stream_that_a_sample_lacks_is_an_error_but_no_damage(tiny_shards):
 def test_part_of_a_flac_is_refused(tiny_shards):
     sample = ShardSet.open(tiny_shards).sample(3)
     flac = replace(sample, audio=replace(sample.audio, size=1234))
-    with pytest.raises(ValueError, match="is not pcm16; convert the data set with --audio pcm16"):
+    with pytest.raises(ValueError, match=r"bytes, not .* samples of pcm16"):
         read_audio(flac, 0, 100)

@@ -1,0 +1,77 @@
+"""Checks the index of a stored mp4 before a decoder trusts it.
+
+DALI 2.4 does not: pictures larger than the index says are written past the end of its buffers, an index of which no frame can be
+read ends the process, and frames that are not there come out black without an error.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from xkd.pipelines.sidecar import VideoEntry
+
+Span = tuple[int, int]
+
+SIZE_IN_STSD = 8 + 32  # of the pictures, behind the box's own fields and those that every sample entry begins with
+
+
+def index_fault(data: bytes | np.ndarray, video: VideoEntry) -> str | None:
+    """In what an mp4 of one video track differs from its row of the sidecar, or None."""
+    data, end = memoryview(data), 0
+    try:
+        table = (0, len(data))
+        for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            table = dict(_boxes(data, table))[name]
+        boxes = dict(_boxes(data, table))
+        width, height = struct.unpack_from(">HH", data, boxes[b"stsd"][0] + SIZE_IN_STSD)
+        sizes = _sizes(data, boxes[b"stsz"])
+        if len(sizes):
+            end = _last_byte(data, boxes, sizes)
+    except (KeyError, ValueError, IndexError, struct.error):
+        return "is no mp4 with a readable index of one video"
+    if (height, width) != (video.height, video.width):
+        return f"has pictures of {width}x{height}, but {video.width}x{video.height} in the sidecar"
+    if len(sizes) != video.frames:
+        return f"lists {len(sizes)} frames, but has {video.frames} in the sidecar"
+    if end > len(data):
+        return f"ends after {len(data)} bytes, but its index leads up to {end}"
+    return None
+
+
+def _boxes(data: memoryview, span: Span) -> Iterator[tuple[bytes, Span]]:
+    """The boxes in a stretch: their type, and where their content lies."""
+    begin, end = span
+    while begin < end:
+        size, name = struct.unpack_from(">I4s", data, begin)
+        header = 8
+        if size == 1:
+            size, header = struct.unpack_from(">Q", data, begin + 8)[0], 16
+        if not header <= size <= end - begin:
+            break  # what lies behind is not readable; what is missing is found out by its absence
+        yield name, (begin + header, begin + size)
+        begin += size
+
+
+def _sizes(data: memoryview, span: Span) -> np.ndarray:
+    """The bytes of each frame."""
+    common, count = struct.unpack_from(">II", data, span[0] + 4)
+    return np.full(min(count, len(data)), common) if common else _numbers(data, span[0] + 12, count, ">u4")
+
+
+def _last_byte(data: memoryview, boxes: dict[bytes, Span], sizes: np.ndarray) -> int:
+    """The end of the frame that ends last: frames lie in chunks one after another, stretches of chunks hold equally many."""
+    name, dtype = (b"stco", ">u4") if b"stco" in boxes else (b"co64", ">u8")
+    chunks = _numbers(data, boxes[name][0] + 8, *struct.unpack_from(">I", data, boxes[name][0] + 4), dtype)
+    begin = boxes[b"stsc"][0]
+    runs = _numbers(data, begin + 8, 3 * struct.unpack_from(">I", data, begin + 4)[0], ">u4").reshape(-1, 3)
+    num_chunks = np.diff([*runs[:, 0], len(chunks) + 1])
+    frames = np.repeat(runs[:, 1], num_chunks)
+    if frames.sum() != len(sizes) or not frames.all():
+        raise ValueError("the frames of the chunks are not those of the track")
+    chunk_bytes = np.add.reduceat(sizes, np.cumsum([0, *frames[:-1]]))
+    return int((chunks + chunk_bytes).max())
+
+
+def _numbers(data: memoryview, begin: int, count: int, dtype: str) -> np.ndarray:
+    return np.frombuffer(data, dtype, count, begin).astype(np.int64)
