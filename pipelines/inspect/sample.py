@@ -8,9 +8,10 @@ import av
 import numpy as np
 
 from xkd.pipelines.inspect.members import Member
-from xkd.pipelines.inspect.stored import audio_member, decoded_frames, read_member, video_member
+from xkd.pipelines.inspect.stored import audio_member, codec_of, decoded_frames, read_member, video_member
 from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.encode import AUDIO_CODECS, WAV_HEADER_BYTES, encode_wav
+from xkd.pipelines.mp4 import index_fault
 from xkd.pipelines.read import crc_per_second
 from xkd.pipelines.sidecar import Entry
 
@@ -58,7 +59,7 @@ def _audio_damage(data: bytes, entry: Entry, profile: Profile) -> str | None:
     if found != entry.audio.crcs:
         seconds = [str(second) for second, pair in enumerate(zip(found, entry.audio.crcs, strict=False)) if pair[0] != pair[1]]
         return f"is damaged: the CRC of second {', '.join(seconds)} differs"
-    if encode_wav(np.frombuffer(pcm, "<i2"), entry.audio.rate) != data:
+    if encode_wav(np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2"), entry.audio.rate) != data:
         return "is damaged: its wav header does not fit its sound"
     return None
 
@@ -66,10 +67,15 @@ def _audio_damage(data: bytes, entry: Entry, profile: Profile) -> str | None:
 def _decoded_video(data: bytes, entry: Entry, profile: Profile) -> str | None:
     expected = [(entry.video.height, entry.video.width)] * entry.video.frames
     try:
+        codec = codec_of(data)
+        if codec != profile.video.codec:
+            return f"holds {codec or 'no'} video instead of {profile.video.codec}"
         found = [(frame.height, frame.width) for frame in decoded_frames(data)]
     except av.FFmpegError as error:
         return f"cannot be decoded: {error.strerror}"
-    return None if found == expected else f"decodes to {_frames(found)} instead of {_frames(expected)}"
+    if found != expected:
+        return f"decodes to {_frames(found)} instead of {_frames(expected)}"
+    return index_fault(data, entry.video)
 
 
 def _decoded_audio(data: bytes, entry: Entry, profile: Profile) -> str | None:

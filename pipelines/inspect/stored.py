@@ -33,6 +33,13 @@ def read_member(tar: Path, member: Member) -> bytes:
         os.close(descriptor)
 
 
+def codec_of(video: bytes) -> str | None:
+    """The codec of an encoded video, as the profiles call it; None where none is known. Raises av.FFmpegError if damaged."""
+    with av.open(io.BytesIO(video)) as container:
+        contexts = [stream.codec_context for stream in container.streams.video]
+        return contexts[0].codec.canonical_name if contexts and contexts[0] else None
+
+
 def decoded_frames(video: bytes) -> Iterator[av.VideoFrame]:
     """The frames of an encoded video. Raises av.FFmpegError where it is damaged."""
     with av.open(io.BytesIO(video)) as container:
