@@ -143,8 +143,9 @@ class DataConfig(Settings):
     test: Location | None = Field(None, description="shard folder to evaluate on, likewise")
     clip_seconds: float = Field(4.0, gt=0, description="length of a clip, the same stretch of both streams")
     min_seconds: float = Field(1.1, ge=0, description="pre-training drops samples with a shorter stream")
-    num_threads: int = Field(1, gt=0, description="DALI threads a rank")
-    prefetch: int = Field(2, ge=1, description="batches prepared ahead of the one in use")
+    num_threads: int = Field(1, gt=0, description="DALI threads a pipeline")
+    pipelines: int = Field(1, gt=0, description="pipelines a rank, which take batches in turn; several keep more of NVDEC busy")
+    prefetch: int = Field(2, ge=1, description="batches prepared ahead of the one in use, at least one for each pipeline")
     order: Literal["block", "global"] = Field(
         "block", description="shuffle shards, then the samples of each block of them; or all samples (only for fast storage)"
     )
@@ -173,6 +174,11 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self):
+        if self.prefetch < self.pipelines:
+            raise ValueError(
+                f"prefetch {self.prefetch} keeps only {self.prefetch} of {self.pipelines} pipelines at work: set prefetch to"
+                f" {self.pipelines} or more, or pipelines to {self.prefetch} or fewer"
+            )
         if self.stage_dir and self.cache_dir:
             raise ValueError("stage_dir copies every shard, cache_dir those in use: set one of them")
         if self.cache_bytes and not self.cache_dir:

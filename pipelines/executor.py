@@ -7,7 +7,7 @@ import torch
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.draws import Parameters
-from xkd.pipelines.graph import build_graph, output_names
+from xkd.pipelines.graph import DEVICES, build_graph, output_names
 
 
 class Executor:
@@ -15,6 +15,7 @@ class Executor:
 
     def __init__(self, config: DataConfig, *, batch_size: int, device: str):
         self._names = output_names(config)
+        self._gpu = DEVICES[device].gpu
         self._pipeline = build_graph(config, batch_size=batch_size, device=device)
         self._under_way = 0
 
@@ -36,13 +37,14 @@ class Executor:
     def take(self) -> dict[str, torch.Tensor]:
         """The oldest batch, waited for; its memory is DALI's, kept for as long as a tensor refers to it.
 
-        Raises RuntimeError if DALI could not make it; the executor is closed then.
+        On a GPU torch's current stream waits for it in place of the caller, who sees to it that the tensors outlive the work that
+        reads them (loans.py). Raises RuntimeError if DALI could not make it. After any exception the executor is closed.
         """
         try:
-            outputs = self._pipeline.share_outputs()
+            outputs = self._pipeline.share_outputs(torch.cuda.current_stream() if self._gpu else None)
             tensors = {name: torch.from_dlpack(output.as_tensor()) for name, output in zip(self._names, outputs, strict=True)}
             self._pipeline.release_outputs()
-        except RuntimeError:
+        except BaseException:  # an interrupted wait too leaves it unknown which batch is the next one
             self.close()
             raise
         self._under_way -= 1
@@ -55,5 +57,7 @@ class Executor:
 
     def close(self) -> None:
         """End DALI's threads; tensors already taken stay valid."""
+        if self._pipeline is not None:
+            self._pipeline._shutdown()  # what its __del__ does, which a traceback may put off
         self._pipeline = None
         self._under_way = 0

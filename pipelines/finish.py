@@ -49,4 +49,7 @@ def finish_video(pixels_RTHWC: torch.Tensor, parameters: dict[str, list[np.ndarr
 
 
 def finish_audio(spectrograms_RFS: torch.Tensor, parameters: dict[str, list[np.ndarray]], buffers: Buffers) -> torch.Tensor:
-    return change_spectrograms(spectrograms_RFS, {name: np.stack(values) for name, values in parameters.items()}).unsqueeze(1)
+    changed_RFS = change_spectrograms(spectrograms_RFS, {name: np.stack(values) for name, values in parameters.items()})
+    if changed_RFS is spectrograms_RFS and changed_RFS.is_cuda:
+        changed_RFS = changed_RFS.clone()  # on a GPU the graph's memory is lent for a while only (loans.py)
+    return changed_RFS.unsqueeze(1)

@@ -1,8 +1,8 @@
 """Batches of torch tensors from a shard set, in an order and with augmentations that resume exactly."""
 
 import time
-from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
@@ -11,11 +11,13 @@ import torch
 
 from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.executor import Executor
 from xkd.pipelines.finish import finish
 from xkd.pipelines.index import ShardSet
+from xkd.pipelines.lanes import Lanes
+from xkd.pipelines.loans import Loans
 from xkd.pipelines.presets import PRESETS
 from xkd.pipelines.quarantine import Exchange, Quarantine, alone
+from xkd.pipelines.stopwatch import Stopwatch
 from xkd.pipelines.stream import ExampleStream, Step
 
 
@@ -61,8 +63,11 @@ class Loader:
     `max_bad_share` of an epoch raise TooManyDamaged. Preset `eval` gives every sample once, in stored order, in batches that are
     always full; damaged ones are left out and listed in `dropped` with the reason.
 
+    A sample that the graph fails on, though its bytes are those that were written, is found out and damaged like any other.
+
     `exchange` shares what ranks have found: every rank calls `epoch`, `share` and `state_dict` at the same points of the run.
-    `wait_seconds` is the time that the consumer has spent in here.
+    `wait_seconds` is the time that the consumer has spent in here, `stage_seconds` tells on what. On a GPU (`device`) views are on
+    torch's current device, made in the order of its current stream.
     """
 
     def __init__(
@@ -81,9 +86,11 @@ class Loader:
         split = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         self._stream = ExampleStream(shards, config, PRESETS[preset], seed=seed, exchange=exchange, **split)
         self._prefetch = config.prefetch
-        self._executor = Executor(self._stream.config, batch_size=batch_size, device=device)
+        self._lanes = Lanes(self._stream.config, batch_size=batch_size, device=device, replace=self._stream.replace)
         self._buffers = Buffers()
+        self._loans = Loans()
         self._epoch: Iterator[Batch] | None = None
+        self._feeding, self._decoding, self._finishing = Stopwatch(), Stopwatch(), Stopwatch()
         self.wait_seconds = 0.0
 
     def __len__(self) -> int:
@@ -98,9 +105,19 @@ class Loader:
 
     def close(self) -> None:
         """End DALI's threads and those that read. Batches already delivered stay valid."""
-        self._end_epoch()
+        self._leave_epoch()
         self._stream.close()
-        self._executor.close()
+        self._lanes.close()
+        self._loans.close()
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds so far. `read`: of all threads that read, while others work. The rest is the consumer's time in here (`wait`).
+
+        `feed`: waiting for what is read, checking it and drawing; `decode`: waiting for the graph; `finish`: views of its outputs.
+        """
+        watches = {"read": self._stream.reading, "feed": self._feeding, "decode": self._decoding, "finish": self._finishing}
+        return {stage: watch.seconds for stage, watch in watches.items()} | {"wait": self.wait_seconds}
 
     @property
     def too_short(self) -> int:
@@ -127,7 +144,7 @@ class Loader:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on. Starting one ends the one before, finished or not."""
-        assert not self._executor.closed, "the loader is closed"
+        assert not self._lanes.closed, "the loader is closed"
         self._end_epoch()
         self._stream.begin(epoch, start_step)
         self._epoch = self._batches()
@@ -155,39 +172,43 @@ class Loader:
 
     def _end_epoch(self) -> None:
         if self._epoch is not None:
+            self._leave_epoch()
+            self._lanes.drain()
+
+    def _leave_epoch(self) -> None:
+        if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
-            self._executor.drain()
 
     def _batches(self) -> Iterator[Batch]:
         entered = time.perf_counter()
-        upcoming = map(self._start, self._stream.steps())
-        pending = deque(islice(upcoming, self._prefetch))
-        while pending:
-            step = pending.popleft()
-            batch = self._finish(step)
-            pending.extend(islice(upcoming, 1))
-            self._stream.deliver(step)
-            self.wait_seconds += time.perf_counter() - entered
-            yield batch
-            entered = time.perf_counter()
-            self._stream.check_substituted(self.substituted)
+        remaining = len(self) - self._stream.position[1]
+        with closing(self._stream.steps()) as steps:
+            upcoming = map(self._lanes.put, islice(steps, remaining))  # not beyond the last, of which samples may yet be replaced
+            self._advance(upcoming, self._prefetch)
+            while len(self._lanes):
+                step, batch = self._taken()
+                self._advance(upcoming, 1)
+                self._stream.deliver(step)
+                self.wait_seconds += time.perf_counter() - entered
+                yield batch
+                entered = time.perf_counter()
+                self._stream.check_substituted(self.substituted)
 
-    def _start(self, step: Step) -> Step:
-        """Set the graph to work on a step."""
-        self._executor.put([example.inputs for example in step.examples])
-        return step
+    def _advance(self, upcoming: Iterator[None], steps: int) -> None:
+        with self._feeding.running():
+            for _ in islice(upcoming, steps):
+                pass
 
-    def _finish(self, step: Step) -> Batch:
-        """Wait for the views of a step."""
+    def _taken(self) -> tuple[Step, Batch]:
+        """The oldest step, waited for, and its views."""
+        with self._decoding.running():
+            step, outputs = self._lanes.take()
+        with self._finishing.running():
+            views = finish(outputs, [example.after for example in step.examples], self._stream.config, self._buffers)
+            self._loans.keep(outputs)
         samples = [example.sample for example in step.examples]
-        try:
-            outputs = self._executor.take()
-        except RuntimeError as error:
-            names = ", ".join(f"{sample.shard}: {sample.key}" for sample in samples)
-            raise RuntimeError(f"DALI failed on one of these samples: {names}") from error
-        views = finish(outputs, [example.after for example in step.examples], self._stream.config, self._buffers)
-        return Batch(
+        batch = Batch(
             video_global=views["video_global"],
             video_local=views.get("video_local"),
             audio_global=views["audio_global"],
@@ -198,3 +219,4 @@ class Loader:
             substituted=torch.from_numpy(step.substituted),
             valid=torch.from_numpy(step.valid),
         )
+        return step, batch

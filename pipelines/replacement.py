@@ -23,11 +23,16 @@ class NoneHealthy(ValueError):
 
 @dataclass(frozen=True)
 class Read:
-    """What was found for a place: an example, perhaps of another sample than the one asked for, or none; and what was damaged."""
+    """What was found for a place: an example, that of its `number`-th candidate, or none; and what was damaged."""
 
-    example: Example | None
-    substituted: bool
-    damages: tuple[Damage, ...]
+    place: int
+    number: int = 0
+    example: Example | None = None
+    damages: tuple[Damage, ...] = ()
+
+    @property
+    def substituted(self) -> bool:
+        return self.example is not None and self.number > 0
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,24 @@ class EpochReader:
     def settle(self, asked: Asked, fetched: Fetched | None) -> Read:
         """What is found for a place. Raises NoneHealthy in training, after `max_tries` samples."""
         if not asked.request:
-            return Read(None, False, ())
-        found = self._made(asked.request, fetched)
-        damages, number = [], asked.number
+            return Read(asked.place)
+        return self._settled(asked.place, asked.number, self._made(asked.request, fetched), [])
+
+    def reject(self, read: Read, undecodable: Example, reason: str) -> Read:
+        """The same for a place whose example, or the one that fills it, turns out not to be decodable."""
+        sample = undecodable.sample
+        damage = self._damage(DamagedSample(sample, "video", sample.video.offset, f"cannot be decoded: {reason}"))
+        if not self.training:
+            self.lost[sample.id] = damage  # not in training, where which frames are decoded depends on the draws
+        return self._settled(read.place, read.number, damage, list(read.damages)) if read.example is not None else read
+
+    def _settled(self, place: int, number: int, found: Example | Damage, damages: list[Damage]) -> Read:
         while isinstance(found, Damage):
             damages.append(found)
             if not self.training:
-                return Read(None, False, tuple(damages))
-            found, number = self._next(asked.place, number + 1, damages)
-        return Read(found, number > 0, tuple(damages))
+                return Read(place, damages=tuple(damages))
+            found, number = self._next(place, number + 1, damages)
+        return Read(place, number, found, tuple(damages))
 
     def _next(self, place: int, begin: int, damages: list[Damage]) -> tuple[Example | Damage, int]:
         """The next candidate from the number `begin` on that may be healthy, and its number."""
@@ -96,11 +110,14 @@ class EpochReader:
         try:
             return self.source.make(request, fetched)
         except DamagedSample as error:
-            sample = error.sample
-            damage = Damage(sample_id=sample.id, key=sample.key, shard=sample.shard.name, epoch=self.epoch, reason=error.reason)
+            damage = self._damage(error)
             if error.member == "video":  # the same whatever is drawn, unlike sound, of which parts are read
-                self.lost[sample.id] = damage
+                self.lost[damage.sample_id] = damage
             return damage
+
+    def _damage(self, error: DamagedSample) -> Damage:
+        sample = error.sample
+        return Damage(sample_id=sample.id, key=sample.key, shard=sample.shard.name, epoch=self.epoch, reason=error.reason)
 
     def _request(self, place: int, number: int) -> Request:
         return self.source.request(self.epoch, self._candidate(place, number), drawn_for=int(self.order[place]))

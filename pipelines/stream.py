@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -18,6 +18,7 @@ from xkd.pipelines.read_ahead import read_ahead
 from xkd.pipelines.replacement import MAX_DAMAGED_IN_A_ROW, EpochReader, NoneHealthy, Read
 from xkd.pipelines.sampler import Sampler
 from xkd.pipelines.source import Example, Source
+from xkd.pipelines.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class Step:
     substituted: np.ndarray  # [B] bool: the example is of another sample than the one asked for, which is damaged
     valid: np.ndarray  # [B] bool: all True in training
     damages: list[Damage]  # found while the step was read
+    reads: list[Read]  # what the rows were made of
 
 
 class ExampleStream:
     """What a Loader is without its graph (see there); a context manager, since `close` ends threads and closes files.
 
     `epoch` gives the steps of an epoch. Who works on several at a time takes them from `steps`, after `begin`, and says with
-    `deliver` that one is handed on: only then does it count.
+    `deliver` that one is handed on: only then does it count. Before, examples may be replaced (`replace`). `reading` is the time
+    that threads have spent in reading.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class ExampleStream:
         self.quarantine = Quarantine()
         self.substituted = 0
         self.dropped: list[tuple[str, str]] = []
+        self.reading = Stopwatch()
+        self._reader: EpochReader | None = None
         self._names = [shard.name for shard in shards.manifest.shards]
         self._check_capacity()
 
@@ -113,9 +118,21 @@ class ExampleStream:
         self.quarantine.share(self._exchange)
 
     def steps(self) -> Iterator[Step]:
-        """The steps of the epoch that has begun, none of which is delivered yet."""
+        """The steps of the epoch that has begun, none of which is delivered yet.
+
+        At its end, reading ends: who may want to `replace` examples of the last step does not go there before.
+        """
         self._running = self._read_steps(*self.position)
         return self._running
+
+    def replace(self, step: Step, reasons: Mapping[int, str]) -> Step:
+        """The step without the examples of some rows, which cannot be decoded, for these reasons; they count as damaged."""
+        with self._too_many_where_none_is_healthy():
+            reads = [
+                self._reader.reject(read, step.examples[row], reasons[row]) if row in reasons else read
+                for row, read in enumerate(step.reads)
+            ]
+            return self._step(step.number, reads, self._reader)
 
     def _end_epoch(self) -> None:
         if self._running is not None:
@@ -170,15 +187,24 @@ class ExampleStream:
         tries = min(len(order), max(MAX_DAMAGED_IN_A_ROW, self.max_substituted + 1))
         passed_over = self.quarantine.passed_over(epoch)
         reader = EpochReader(self._source, self._training, epoch, order, self._sampler.streams, passed_over, tries)
+        self._reader = reader
         told = self._sampler.uses(order, places).announce(self._shards.files, self._names, self._sampler.places_a_block)
         asked = (reader.ask(place) for place, _ in zip(places.tolist(), told, strict=False))
-        with closing(read_ahead(reader.fetch, asked, self.config.read_ahead)) as fetched, self._files.for_a_while():
+        with (
+            closing(read_ahead(self.reading.timed(reader.fetch), asked, self.config.read_ahead)) as fetched,
+            self._files.for_a_while(),
+        ):
             for number in range(start_step, len(self)):
                 yield self._step(number, self._settled(fetched, reader), reader)
 
     def _settled(self, fetched: Iterator, reader: EpochReader) -> list[Read]:
-        try:
+        with self._too_many_where_none_is_healthy():
             return [reader.settle(*one) for one in islice(fetched, self._batch_size)]
+
+    @contextmanager
+    def _too_many_where_none_is_healthy(self) -> Iterator[None]:
+        try:
+            yield
         except NoneHealthy as error:
             raise self._too_many(str(error), error.damages or self.quarantine) from None
 
@@ -186,18 +212,23 @@ class ExampleStream:
         """A step of what was read, its empty rows filled with the latest healthy example."""
         found = [read.example for read in reads if read.example is not None]
         if len(found) < len(reads):
-            self._filler = found[-1] if found else self._filler or self._any_healthy(reader)
+            usable = self._filler is not None and self._filler.sample.id not in reader.lost
+            self._filler = found[-1] if found else self._filler if usable else self._any_healthy(reader)
         return Step(
             number,
             examples=[read.example or self._filler for read in reads],
             substituted=np.array([read.substituted for read in reads]),
             valid=np.array([read.example is not None for read in reads]),
             damages=[damage for read in reads for damage in read.damages],
+            reads=reads,
         )
 
     def _any_healthy(self, reader: EpochReader) -> Example:
         damages = []
-        for place in range(len(reader.order)):
+        for place, sample_id in enumerate(reader.order.tolist()):
+            if sample_id in reader.lost:
+                damages.append(reader.lost[sample_id])
+                continue
             asked = reader.ask(place)
             read = reader.settle(asked, reader.fetch(asked))
             if read.example is not None:

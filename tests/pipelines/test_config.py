@@ -58,3 +58,9 @@ def test_local_lengths_do_not_matter_without_local_views():
     none = {"count": 0}
     config = DataConfig(train="shards", clip_seconds=0.5, video={"local_view": none}, audio={"local_view": none})
     assert config.num_frames == 4
+
+
+def test_fewer_batches_ahead_than_pipelines_are_refused():
+    with pytest.raises(ValidationError, match=r"prefetch 2 keeps only 2 of 3 pipelines at work: set prefetch to 3 or more"):
+        DataConfig(train="unused", pipelines=3)
+    assert DataConfig(train="unused", pipelines=3, prefetch=3).pipelines == 3

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -88,3 +90,25 @@ def test_a_video_that_cannot_be_decoded_closes_the_executor(executor, encoded):
         executor.take()
     assert executor.closed
     executor.drain()
+
+
+def test_an_interrupted_wait_closes_the_executor(executor, encoded, monkeypatch):
+    def interrupted(array):
+        raise KeyboardInterrupt
+
+    executor.put([example(encoded, 0)])
+    executor.put([example(encoded, 1)])
+    monkeypatch.setattr(torch, "from_dlpack", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.take()
+    assert executor.closed
+    executor.drain()
+
+
+def test_closing_ends_the_threads_even_of_a_graph_that_a_traceback_refers_to(executor, encoded):
+    executor.put([example(encoded, 0)])
+    executor.put([example(encoded, 1)])
+    with_threads, held = len(os.listdir("/proc/self/task")), executor._pipeline
+    executor.close()
+    assert len(os.listdir("/proc/self/task")) < with_threads
+    del held
