@@ -22,10 +22,10 @@ def index_fault(data: bytes | np.ndarray, video: VideoEntry) -> str | None:
     try:
         table = (0, len(data))
         for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
-            table = dict(_boxes(data, table))[name]
-        boxes = dict(_boxes(data, table))
+            table = dict(boxes_in(data, table))[name]
+        boxes = dict(boxes_in(data, table))
         width, height = struct.unpack_from(">HH", data, boxes[b"stsd"][0] + SIZE_IN_STSD)
-        sizes = _sizes(data, boxes[b"stsz"])
+        sizes = frame_sizes(data, boxes[b"stsz"])
         if len(sizes):
             end = _last_byte(data, boxes, sizes)
     except (KeyError, ValueError, IndexError, struct.error):
@@ -39,7 +39,7 @@ def index_fault(data: bytes | np.ndarray, video: VideoEntry) -> str | None:
     return None
 
 
-def _boxes(data: memoryview, span: Span) -> Iterator[tuple[bytes, Span]]:
+def boxes_in(data: memoryview, span: Span) -> Iterator[tuple[bytes, Span]]:
     """The boxes in a stretch: their type, and where their content lies."""
     begin, end = span
     while begin < end:
@@ -53,18 +53,18 @@ def _boxes(data: memoryview, span: Span) -> Iterator[tuple[bytes, Span]]:
         begin += size
 
 
-def _sizes(data: memoryview, span: Span) -> np.ndarray:
+def frame_sizes(data: memoryview, span: Span) -> np.ndarray:
     """The bytes of each frame."""
     common, count = struct.unpack_from(">II", data, span[0] + 4)
-    return np.full(min(count, len(data)), common) if common else _numbers(data, span[0] + 12, count, ">u4")
+    return np.full(min(count, len(data)), common) if common else numbers(data, span[0] + 12, count, ">u4")
 
 
 def _last_byte(data: memoryview, boxes: dict[bytes, Span], sizes: np.ndarray) -> int:
     """The end of the frame that ends last: frames lie in chunks one after another, stretches of chunks hold equally many."""
     name, dtype = (b"stco", ">u4") if b"stco" in boxes else (b"co64", ">u8")
-    chunks = _numbers(data, boxes[name][0] + 8, *struct.unpack_from(">I", data, boxes[name][0] + 4), dtype)
+    chunks = numbers(data, boxes[name][0] + 8, *struct.unpack_from(">I", data, boxes[name][0] + 4), dtype)
     begin = boxes[b"stsc"][0]
-    runs = _numbers(data, begin + 8, 3 * struct.unpack_from(">I", data, begin + 4)[0], ">u4").reshape(-1, 3)
+    runs = numbers(data, begin + 8, 3 * struct.unpack_from(">I", data, begin + 4)[0], ">u4").reshape(-1, 3)
     num_chunks = np.diff([*runs[:, 0], len(chunks) + 1])
     frames = np.repeat(runs[:, 1], num_chunks)
     if frames.sum() != len(sizes) or not frames.all():
@@ -73,5 +73,5 @@ def _last_byte(data: memoryview, boxes: dict[bytes, Span], sizes: np.ndarray) ->
     return int((chunks + chunk_bytes).max())
 
 
-def _numbers(data: memoryview, begin: int, count: int, dtype: str) -> np.ndarray:
+def numbers(data: memoryview, begin: int, count: int, dtype: str) -> np.ndarray:
     return np.frombuffer(data, dtype, count, begin).astype(np.int64)

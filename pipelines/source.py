@@ -22,6 +22,7 @@ from xkd.pipelines.read import (
     open_and_pread,
     video_extent,
 )
+from xkd.pipelines.trim import trimmed
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ class Source:
         sample, starts, draws = request.sample, request.starts, (self._seed, request.epoch, request.drawn_for)
         video, sounds = fetched
         samples = self._config.clip_samples
+        encoded, frames = trimmed(check_video(sample, video), np.concatenate([self._frames(sample, start) for start in starts]))
         clips = {
-            "video": check_video(sample, video),
+            "video": encoded,
             "pcm": np.concatenate(
                 [check_audio(sample, start, samples, sound) for start, sound in zip(starts, sounds, strict=True)]
             ),
-            "frames": np.concatenate([self._frames(sample, start) for start in starts]),
+            "frames": frames,
         }
         views = self._preset.views(self._config, *draws, sample.video.width / sample.video.height)
         return Example(sample, clips | views.graph, views.after)
