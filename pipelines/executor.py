@@ -1,9 +1,10 @@
 """Runs the graph: batches of named inputs in, batches of tensors out, in the same order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from nvidia.dali import Pipeline
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.draws import Parameters
@@ -28,9 +29,7 @@ class Executor:
 
     def put(self, examples: Sequence[Parameters]) -> None:
         """Start on a batch of at most `batch_size` examples; returns at once."""
-        for name in examples[0]:
-            values = [example[name] for example in examples]
-            self._pipeline.feed_input(name, values if name == "video" else np.stack(values))
+        feed(self._pipeline, examples, examples[0])
         self._pipeline.schedule_run()
         self._under_way += 1
 
@@ -61,3 +60,10 @@ class Executor:
             self._pipeline._shutdown()  # what its __del__ does, which a traceback may put off
         self._pipeline = None
         self._under_way = 0
+
+
+def feed(pipeline: Pipeline, examples: Sequence[Parameters], names: Iterable[str]) -> None:
+    """Hand a batch of these inputs to a graph."""
+    for name in names:
+        values = [example[name] for example in examples]
+        pipeline.feed_input(name, values if name == "video" else np.stack(values))

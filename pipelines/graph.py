@@ -4,6 +4,7 @@ Pictures leave it as uint8, a quarter of the bytes; finish.py colours and normal
 linear, so it stays in here. Rounding to levels is off by at most half a one, .009 of a normalised value (and again after a blur).
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,43 +41,59 @@ def output_names(config: DataConfig) -> tuple[str, ...]:
     return tuple(name for name, count in config.view_counts.items() if count)
 
 
-def build_graph(config: DataConfig, *, batch_size: int, device: str) -> Pipeline:
+def input_names(outputs: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Those of the named inputs that these outputs are made of."""
+    bytes_of = {output: ("pcm",) if output in ("pcm", "audio_global", "audio_local") else ("video", "frames") for output in outputs}
+    return [name for name in names if any(name in bytes_of[output] or name.startswith(output) for output in outputs)]
+
+
+def build_graph(config: DataConfig, *, batch_size: int, device: str, outputs: Sequence[str] | None = None) -> Pipeline:
     """A built pipeline whose inputs are fed by name and whose outputs are `output_names(config)`; executor.py runs it.
+
+    Others are for measuring (stages.py): some of them, the decoded `frames`, or the sound as it was fed, `pcm`.
 
     The queue depth of 1 is no limit: it only lets the first `schedule_run` start one batch, as every later one does, so that the
     caller alone decides how many batches are under way.
     """
     place = DEVICES[device]
     pipeline = _graph(
-        config, place, batch_size=batch_size, num_threads=config.num_threads, device_id=place.id, prefetch_queue_depth=1
+        config,
+        place,
+        outputs or output_names(config),
+        batch_size=batch_size,
+        num_threads=config.num_threads,
+        device_id=place.id,
+        prefetch_queue_depth=1,
     )
     pipeline.build()
     return pipeline
 
 
 @pipeline_def(enable_conditionals=True, exec_dynamic=True)
-def _graph(config, device):
+def _graph(config, device, outputs):
     frames = decoded_frames(config, device)
     waveform = device.put(fn.external_source(name="pcm", dtype=types.INT16, ndim=1))
+    parts = {"frames": frames, "pcm": waveform}
     makers = {
         "video_global": (global_video_view, frames),
         "audio_global": (global_audio_view, waveform),
         "video_local": (local_video_view, frames),
         "audio_local": (local_audio_view, waveform),
     }
-    outputs = []
-    for name in output_names(config):
-        make, source = makers[name]
-        views = [make(source, f"{name}{k}", k, config) for k in range(config.view_counts[name])]
-        outputs.append(fn.stack(*views) if len(views) > 1 else views[0])
-    return tuple(outputs)
+    for name in outputs:
+        if name in makers:
+            make, source = makers[name]
+            views = [make(source, f"{name}{k}", k, config) for k in range(config.view_counts[name])]
+            parts[name] = fn.stack(*views) if len(views) > 1 else views[0]
+    return tuple(parts[name] for name in outputs)
 
 
 def decoded_frames(config: DataConfig, device: Device) -> DataNode:
     """The clip's frames, FHWC uint8. Frame numbers may repeat or turn back: a clip longer than its video starts again."""
     video = fn.external_source(name="video", dtype=types.UINT8, ndim=1)
     numbers = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
-    frames = fn.decoders.video(video, device=device.decoder, frames=numbers)
+    # Pinned threads would put the first thread of every pipeline, and rank, on the same core.
+    frames = fn.decoders.video(video, device=device.decoder, frames=numbers, affine=False)
     if config.crop_from == "resized":
         frames = fn.resize(frames, resize_shorter=config.video.global_view.size)
     return frames

@@ -6,12 +6,15 @@ import av
 import numpy as np
 import pytest
 import torch
+from nvidia.dali import backend
+from nvidia.dali.ops._names import _schema_name
 
 from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
 from xkd.pipelines.finish import finish
 from xkd.pipelines.graph import DEVICES, _graph, output_names
+from xkd.pipelines.presets import METHOD_VIEWS, PRESETS
 
 HEIGHT, WIDTH, SIZE, FRAMES = 128, 176, 32, 20
 IDENTITY = np.eye(3, 4, dtype=np.float32)
@@ -212,8 +215,42 @@ def test_outputs_follow_the_configuration():
     assert output_names(DataConfig(train="unused")) == ("video_global", "audio_global", "video_local", "audio_local")
 
 
+GPU_CONFIGS = {
+    "pretrain": DataConfig(train="unused", crop_from="resized"),
+    "finetune": PRESETS["finetune"].narrow(DataConfig(train="unused", **METHOD_VIEWS["finetune"])),
+    "eval": PRESETS["eval"].narrow(DataConfig(train="unused", **METHOD_VIEWS["eval"])),
+}
+
+
+def gpu_graph(config):
+    """Every call of an operator, with the names and kinds of its arguments, is checked by DALI when the graph is defined."""
+    return _graph(config, DEVICES["gpu"], output_names(config), batch_size=2, num_threads=1, device_id=0)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="builds where there is a GPU")
-def test_the_gpu_graph_is_defined_and_its_building_refused_without_a_gpu():
-    pipeline = _graph(DataConfig(train="unused", crop_from="resized"), DEVICES["gpu"], batch_size=2, num_threads=1, device_id=0)
+@pytest.mark.parametrize("config", GPU_CONFIGS.values(), ids=GPU_CONFIGS)
+def test_the_gpu_graph_is_defined_and_its_building_refused_without_a_gpu(config):
     with pytest.raises(RuntimeError, match="create a GPU DALI pipeline while CUDA is not available"):
-        pipeline.build()
+        gpu_graph(config).build()
+
+
+@pytest.mark.parametrize("config", GPU_CONFIGS.values(), ids=GPU_CONFIGS)
+def test_every_operator_of_the_gpu_graph_exists_there_and_takes_its_arguments_from_the_cpu(config):
+    """Without a GPU, as far as DALI tells what it has: its registry, and the devices of each operator's inputs and outputs."""
+    pipeline = gpu_graph(config)
+    pipeline._build_graph()
+    registered = {"cpu": backend.RegisteredCPUOps(), "gpu": backend.RegisteredGPUOps(), "mixed": backend.RegisteredMixedOps()}
+    seen = {"cpu": set(), "gpu": set(), "mixed": set()}
+    for instance in pipeline._ops:
+        name, device, spec = _schema_name(type(instance._op)), instance._op.device, instance.spec
+        seen[device].add(name)
+        assert name in registered[device], (name, device)
+        for place in range(spec.NumInput()):
+            on_gpu = device == "gpu" and place < spec.NumRegularInput()
+            assert str(spec.InputDevice(place)) == ("gpu" if on_gpu else "cpu"), (name, place)
+    assert seen["mixed"] == {"decoders__Video"}
+    assert {"Resize", "Spectrogram", "MelFilterBank"} <= seen["gpu"]
+    assert seen["cpu"] <= {
+        "ExternalSource", "Constant", "_ArithmeticGenericOp", "_TensorSubscript", "_conditional__Split", "_conditional__Merge",
+        "transforms__Shear", "transforms__Translation",
+    }  # fmt: skip  # parameters, no pictures and no sound
