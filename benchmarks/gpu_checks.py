@@ -5,7 +5,7 @@ A check yields Findings as it goes, so that what it found survives should it cra
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xkd.benchmarks import nvdec
+from xkd.benchmarks import gpu_loader, nvdec
 from xkd.benchmarks.decode import Work, dali_pipeline, encoded_files, measure_work
+from xkd.benchmarks.findings import Context, Findings
 from xkd.benchmarks.gpu_media import DESCRIPTION, SIZES, MediaSet
 from xkd.benchmarks.harness import measure
-from xkd.benchmarks.results import Recorder, Row
 
 NVDEC_CODECS = ("vp9", "h264", "hevc")
 CPU_CODECS = ("vp9", "mjpeg", "jpeg")
@@ -28,26 +28,6 @@ CLIPS_A_PIPELINE = 64
 CPU_CLIPS = 32
 # The same VP9 decodes to the same YUV everywhere; what may differ is the way to RGB (2 levels in the mean between CPU decoders).
 LARGEST_MEAN_DIFFERENCE = 4.0
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a check is given."""
-
-    media: Path | None
-    recorder: Recorder
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was found: timings, other facts as rows of a table, and what is wrong."""
-
-    rows: list[Row] = field(default_factory=list)
-    facts: list[dict] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(self.rows + other.rows, self.facts + other.facts, self.wrong + other.wrong)
 
 
 @dataclass(frozen=True)
@@ -228,8 +208,11 @@ NEEDS: dict[str, Callable[[Path | None], str | None]] = {
     "nvdec": lambda media: nvdec.missing_library(nvdec.NVDEC_LIBRARY),
     "torch": partial(_missing_module, "torch"),
     "dali": partial(_missing_module, "nvidia.dali"),
+    "av": partial(_missing_module, "av"),
     "media": _missing_media,
 }
+
+LOADING = ("gpu", "nvdec", "dali", "media", "torch", "av")
 
 CHECKS: Sequence[Check] = (
     Check("host", (), host),
@@ -240,4 +223,9 @@ CHECKS: Sequence[Check] = (
     Check("decode-nvdec", ("gpu", "nvdec", "dali", "media", "torch"), decode_nvdec, limit_seconds=240),
     Check("decode-nvjpeg", ("gpu", "dali", "media", "torch"), decode_nvjpeg, limit_seconds=90),
     Check("decode-cpu", ("dali", "media"), decode_cpu, limit_seconds=90),
+    Check("loader-identical", LOADING, gpu_loader.identical, limit_seconds=180),
+    Check("loader-against-cpu", LOADING, gpu_loader.against_cpu, limit_seconds=120),
+    Check("loader-clips", LOADING, gpu_loader.clips, limit_seconds=240),
+    Check("loader-stages", LOADING, gpu_loader.stages, limit_seconds=120),
+    Check("step-wait", LOADING, gpu_loader.step_wait, limit_seconds=300),
 )

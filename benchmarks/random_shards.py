@@ -1,6 +1,8 @@
-"""Writes shards of random bytes behind the index of an mp4, for those who read samples and do not decode them."""
+"""Writes shards of given samples, or of random bytes behind the index of an mp4 for those who do not decode what they read."""
 
 import struct
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +14,38 @@ from xkd.pipelines.manifest import FORMAT, MANIFEST, Completeness, Manifest, Set
 from xkd.pipelines.media.encode import encode_wav
 
 CLASSES = ("noise",)
+PROFILE = PROFILES["pretrain"]
 SIDE = 128
 
 
 def write_random_shards(folder: Path, *, samples: int, shard_samples: int, video_bytes: int, seconds: float) -> Path:
     """A shard folder whose samples say that they are clips of so many seconds; returns it."""
+    bits = np.random.Generator(np.random.PCG64(0))
+    frames, length = round(seconds * PROFILE.video.fps), round(seconds * PROFILE.audio.sample_rate)
+
+    def sample(number: int) -> Converted:
+        sound = noise_wav(bits, length)
+        video = noise_mp4(bits, video_bytes, frames)
+        rate = PROFILE.audio.sample_rate
+        return Converted(f"noise-{number:06d}", CLASSES, video, sound, b"{}", frames, SIDE, SIDE, length, rate)
+
+    return write_samples(folder, map(sample, range(samples)), num_samples=samples, shard_samples=shard_samples)
+
+
+def write_samples(folder: Path, samples: Iterator[Converted], *, num_samples: int, shard_samples: int) -> Path:
+    """A shard folder of samples in the form of the profile `pretrain`, of one class; returns it."""
     folder.mkdir(parents=True)
-    profile, bits = PROFILES["pretrain"], np.random.Generator(np.random.PCG64(0))
-    frames, length = round(seconds * profile.video.fps), round(seconds * profile.audio.sample_rate)
     records = []
-    for begin in range(0, samples, shard_samples):
-        with ShardWriter(folder, f"train-{len(records):06d}", profile, CLASSES) as writer:
-            for number in range(begin, min(begin + shard_samples, samples)):
-                sound = encode_wav(bits.integers(-(2**15), 2**15, length, np.int16), profile.audio.sample_rate)
-                video = noise_mp4(bits, video_bytes, frames)
-                key, rate = f"noise-{number:06d}", profile.audio.sample_rate
-                writer.add(Converted(key, CLASSES, video, sound, b"{}", frames, SIDE, SIDE, length, rate))
+    for begin in range(0, num_samples, shard_samples):
+        with ShardWriter(folder, f"train-{len(records):06d}", PROFILE, CLASSES) as writer:
+            for sample in islice(samples, min(shard_samples, num_samples - begin)):
+                writer.add(sample)
             records.append(writer.finish(begin))
     settings = Settings(
         dataset="folder",
         split="train",
         streams="both",
-        profile=profile,
+        profile=PROFILE,
         limit=None,
         shuffle=None,
         shard_samples=shard_samples,
@@ -45,17 +57,22 @@ def write_random_shards(folder: Path, *, samples: int, shard_samples: int, video
         format=FORMAT,
         name="noise",
         settings=settings,
-        source=Source(name="noise", num_items=samples, num_bytes=0),
+        source=Source(name="noise", num_items=num_samples, num_bytes=0),
         completeness=Completeness(
-            official=None, official_classes=None, listed=None, present=samples, unlisted=0, converted=samples, failed=0
+            official=None, official_classes=None, listed=None, present=num_samples, unlisted=0, converted=num_samples, failed=0
         ),
         classes=CLASSES,
         num_folds=0,
         versions={},
-        **totals(records, profile, len(CLASSES)),
+        **totals(records, PROFILE, len(CLASSES)),
     )
     write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     return folder
+
+
+def noise_wav(bits: np.random.Generator, length: int) -> bytes:
+    """So many random samples of sound."""
+    return encode_wav(bits.integers(-(2**15), 2**15, length, np.int16), PROFILE.audio.sample_rate)
 
 
 def noise_mp4(bits: np.random.Generator, size: int, frames: int) -> bytes:
