@@ -21,10 +21,12 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}  # protocol -> extra of this package that in
 
 
 class Remote(Protocol):
-    """A folder that can be read from, a file at a time."""
+    """A folder that can be read from, a file at a time; `location` is for messages, without passwords and tokens."""
+
+    location: str
 
     def describe(self, name: str) -> str:
-        """Where a file is, for messages; without passwords and tokens."""
+        """Where a file is, likewise for messages."""
 
     def open(self, name: str, offset: int):
         """A context manager: the bytes of a file from `offset` on, to be read in order. Raises whatever its storage raises."""
@@ -43,9 +45,9 @@ class FsspecFolder:
     def __init__(self, location: str, **options):
         from fsspec.core import url_to_fs
 
-        self._location = location.rstrip("/")
+        self.location = location.rstrip("/")
         try:
-            self._file_system, self._root = url_to_fs(self._location, **options)
+            self._file_system, self._root = url_to_fs(self.location, **options)
         except ImportError as error:
             protocol = location.partition("://")[0]
             extra = _EXTRAS.get(protocol)
@@ -55,7 +57,7 @@ class FsspecFolder:
             raise ValueError(f"{location}: {error}; give a folder or a URL that fsspec opens") from None
 
     def describe(self, name: str) -> str:
-        return f"{self._location}/{name}"
+        return f"{self.location}/{name}"
 
     @contextmanager
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
@@ -73,9 +75,8 @@ class HttpFolder(FsspecFolder):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_SECONDS, sock_read=STALL_SECONDS)
         super().__init__(location, client_kwargs={"timeout": timeout, "trust_env": True})
         self._parts = urlsplit(location)
-
-    def describe(self, name: str) -> str:
-        return urlunsplit(self._join(name)._replace(netloc=self._parts.netloc.rpartition("@")[2], query=""))
+        shown = self._parts._replace(netloc=self._parts.netloc.rpartition("@")[2], query="")
+        self.location = urlunsplit(shown).rstrip("/")
 
     @contextmanager
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
@@ -101,6 +102,7 @@ class Command:
     """`pipe:COMMAND`: the shell command prints the file whose name stands in place of {name}."""
 
     def __init__(self, location: str, allow_pipe: bool):
+        self.location = location
         self._command = location.removeprefix(PIPE)
         if not allow_pipe:
             raise ValueError(f"{location}: would run a shell command; if you trust it, set data.allow_pipe: true")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xkd.pipelines.cache import ShardCache
+from xkd.pipelines.cache import ShardCache, fetch_manifest
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.remote import PIPE, open_remote
@@ -30,7 +30,16 @@ def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
         )
     else:
         return ShardSet.open(location)
-    return ShardSet(cache.folder, cache.manifest, cache)
+    return ShardSet(cache.folder, cache.manifest, cache, cache.location)
+
+
+def check_shards(location: str | Path, data: DataConfig) -> None:
+    """Raise the errors of `open_shards` for a set that is not there, without copying it."""
+    location = str(location).removeprefix(_FILE_URL)
+    if is_remote(location):
+        fetch_manifest(open_remote(location, data.allow_pipe))
+    else:
+        ShardSet.open(location)
 
 
 def is_remote(location: str) -> bool:

@@ -3,7 +3,7 @@ import pytest
 from tests.pipelines.shard_server import ShardServer
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
-from xkd.pipelines.storage import open_shards
+from xkd.pipelines.storage import check_shards, open_shards
 
 
 def data(**settings):
@@ -36,6 +36,7 @@ def test_a_set_is_the_same_from_everywhere(server, tiny_shards, tmp_path, locati
             open_shards(location, settings)
         return
     shards = open_shards(location, settings)
+    assert shards.location == location.removeprefix("file://")
     assert samples_of(shards) == samples_of(ShardSet.open(tiny_shards))
     assert all(shards.files.ensure(shards.sample(index).shard.stem) == shards.sample(index).shard for index in range(12))
 
@@ -52,6 +53,16 @@ def test_a_cached_set_is_copied_as_it_is_used(server, tmp_path):
     assert not any(name.endswith(".tar") for name, _, _ in server.served)
     shards.files.ensure("train-000001")
     assert [name for name, _, _ in server.served if name.endswith(".tar")] == ["train-000001.tar"]
+
+
+def test_a_set_can_be_looked_for_without_copying_it(server, tiny_shards):
+    for location in (server.url, tiny_shards):
+        check_shards(location, data())
+    assert [name for name, _, _ in server.served] == ["manifest.json"]
+    with pytest.raises(ValueError, match=r"/set/none/manifest\.json: cannot be read \(there is no such file\)"):
+        check_shards(f"{server.url}/none", data())
+    with pytest.raises(ValueError, match="no such shard folder"):
+        check_shards("absent", data())
 
 
 def test_global_order_is_refused_with_a_cache_smaller_than_the_set(server, tiny_shards, tmp_path):

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from xkd.config import Settings
+from xkd.pipelines.config import Location
 
 UNTRAINED = "untrained"
 
@@ -35,8 +36,8 @@ class SupervisedConfig(Settings):
 class EvalShards(Settings):
     """Shard folders; one that is not given is the run's own."""
 
-    train: Path | None = Field(None, description="shard folder that the classifier is fitted on")
-    test: Path | None = Field(None, description="shard folder that is scored")
+    train: Location | None = Field(None, description="shard folder (or URL) that the classifier is fitted on")
+    test: Location | None = Field(None, description="shard folder (or URL) that is scored")
 
 
 class EvalConfig(Settings):
