@@ -5,8 +5,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from xkd.pipelines.read import UnreadableFile, pread_all
@@ -51,14 +50,12 @@ class OpenFiles:
                     raise UnreadableFile(error.strerror) from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
-    @contextmanager
-    def for_a_while(self) -> Iterator[None]:
-        """At the end of this context, reads that wait for a tar give up."""
+    def interrupt(self) -> None:
+        """Have reads that wait for a tar give up, until `resume`."""
+        self._stop.set()
+
+    def resume(self) -> None:
         self._stop.clear()
-        try:
-            yield
-        finally:
-            self._stop.set()
 
     def close(self) -> None:
         """Close what nobody is reading; what is being read is closed after that."""

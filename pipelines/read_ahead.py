@@ -13,13 +13,16 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 PATIENCE_SECONDS = 0.001
 
 
-def read_ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[tuple[Item, Result]]:
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], depth: int, interrupt: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Item, Result]]:
     """Each item and its result, in the order of the items, of which `depth` are begun before they are asked for; 0: none.
 
     An item is taken from `items` when it is begun. What the function raises is raised at its item's turn. There is one thread, and
     twice as many, up to `depth`, after each millisecond that a result is waited for: a function that waits gets many, one that
-    works few, since more would only wait for Python's global lock. Once the iterator is at its end, closed or no longer referred
-    to, no item is begun any more and every thread has ended.
+    works few, since more would only wait for Python's global lock. Once the iterator is at its end, has raised, is closed or no
+    longer referred to, no item is begun any more and every thread has ended; `interrupt` is called before they are waited for, to
+    have calls that wait give up.
     """
     if not depth:
         yield from ((item, function(item)) for item in items)
@@ -34,6 +37,7 @@ def read_ahead(function: Callable[[Item], Result], items: Iterable[Item], depth:
             begun.extend(threads.begin(item) for item in islice(items, 1))
             yield job.item, job.result
     finally:
+        interrupt()
         threads.end()
 
 

@@ -100,7 +100,7 @@ def pretrain(args):
     from xkd.train.config import PretrainConfig
 
     config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
-    from xkd.train.trainer import train
+    from xkd.train.run import train
 
     return train(config)
 

@@ -85,6 +85,25 @@ def test_losing_the_iterator_ends_the_threads():
     assert threads() == 0
 
 
+@pytest.mark.parametrize("ending", ["raises", "closes"])
+def test_calls_that_wait_are_interrupted_before_their_threads_are_waited_for(ending):
+    interrupted = threading.Event()
+
+    def function(item):
+        if item == 2:
+            raise KeyError
+        return item < 2 or interrupted.wait()
+
+    results = read_ahead(function, count(), 8, interrupted.set)
+    assert list(islice(results, 2)) == [(0, True), (1, True)]
+    if ending == "raises":
+        with pytest.raises(KeyError):
+            next(results)
+    else:
+        results.close()
+    assert threads() == 0
+
+
 def test_an_exception_of_the_consumer_ends_the_threads():
     with suppress(KeyError), closing(begun(64)[0]) as results:
         for _ in results:
