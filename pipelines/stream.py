@@ -49,12 +49,13 @@ class ExampleStream:
         rank: int = 0,
         world_size: int = 1,
         exchange: Exchange = alone,
+        files: OpenFiles | None = None,
     ):
         self.config = preset.narrow(config)
         self._shards, self._training, self._batch_size, self._rank = shards, preset.training, batch_size, rank
         self._exchange = exchange if preset.training else alone
         split = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
-        self._files = OpenFiles(shards.files)
+        self._files = files or OpenFiles(shards.files)
         self._source = Source(shards, self.config, preset, seed, self._files.pread)
         self._sampler = Sampler(shards, config, training=preset.training, **split)
         self._epoch = 0
