@@ -5,6 +5,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def mutated_steps(when: str, mutate: Callable[[], None], preset: str, data: Data
     shards = open_shards(data.train, data)
     if when == "after opening":
         mutate()
-    with stream(shards, preset, data) as steps:
+    with closing(shards.files), stream(shards, preset, data) as steps:
         for epoch in EPOCHS[preset]:
             for step in steps.epoch(epoch):
                 yield epoch, step
