@@ -89,7 +89,7 @@ def test_what_is_delivered_is_what_was_written_or_marked(clean, asked, tmp_path,
         for preset in EPOCHS:
             folder = tmp_path / f"{preset} {seed}"
             outcomes[outcome(clean, asked, folder, mutation, random, preset, reader)] += 1
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # a refused cached set may be copying its sidecars still
     assert outcomes[mutation.outcome] > 0, outcomes
     assert outcomes.keys() <= {"marked", "refused", "unharmed"}
 
