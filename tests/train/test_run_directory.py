@@ -18,7 +18,7 @@ def configuration(run_dir, *fields):
     ("field", "says"),
     [
         ("seed=1", "seed was 0 and is now 1"),
-        ("data.canonical_nodes=7", "data.canonical_nodes was 4 and is now 7"),
+        ("data.canonical_nodes=7", "data.canonical_nodes was 16 and is now 7"),
         ("train.epochs=3", "train.epochs was 12.0 and is now 3.0"),
         ("train.global_batch=32", "train.global_batch was 16 and is now 32"),
         ("model.video.mask_ratio=0.5", "model.video.mask_ratio was 0.75 and is now 0.5"),
