@@ -27,7 +27,7 @@ SLOW_SAMPLES = 64  # of a round of the provider that waits for each
 
 @dataclass(frozen=True)
 class Reader:
-    """Samples read ahead of use, and milliseconds added to every pread, of which a sample takes two."""
+    """Samples read ahead of use, and milliseconds added to every pread."""
 
     read_ahead: int
     delay_ms: int = 0

@@ -14,11 +14,11 @@ from xkd.pipelines.presets import Preset
 from xkd.pipelines.read import (
     Extent,
     Pread,
-    UnreadableFile,
+    Raw,
     audio_extent,
     check_audio,
     check_video,
-    fetch,
+    fetch_both,
     open_and_pread,
     video_extent,
 )
@@ -45,7 +45,7 @@ class Request:
     audio: Extent
 
 
-Fetched = tuple[bytes | UnreadableFile, bytes | UnreadableFile]
+Fetched = tuple[Raw, Raw]
 
 
 class Source:
@@ -80,7 +80,7 @@ class Source:
 
     def fetch(self, request: Request) -> Fetched:
         """The bytes that an example is made of, unchecked; the part that waits."""
-        return fetch(request.sample, request.video, self._pread), fetch(request.sample, request.audio, self._pread)
+        return fetch_both(request.sample, request.video, request.audio, self._pread)
 
     def make(self, request: Request, fetched: Fetched) -> Example:
         """The example of what was fetched. Raises DamagedSample."""
