@@ -39,6 +39,7 @@ def config(**changes) -> DataConfig:
         "clip_seconds": 1.0,
         "min_seconds": 0,
         "block_shards": 2,
+        "canonical_nodes": 4,
         "read_ahead": 4,
         "max_bad_share": 1.0,
         "video": {"fps": 4, "local_view": {"count": 0}},
@@ -254,7 +255,7 @@ def test_a_state_counts_what_was_delivered_not_what_was_read(damaged):
         ({"batch_size": 7}, "global_batch was 6 and is now 7"),
         ({"config": config(order="global")}, "order was block and is now global"),
         ({"config": config(block_shards=3)}, "block_shards was 2 and is now 3"),
-        ({"config": config(canonical_nodes=2)}, "canonical_nodes was 16 and is now 2"),
+        ({"config": config(canonical_nodes=2)}, "canonical_nodes was 4 and is now 2"),
     ],
 )
 def test_a_state_of_another_order_is_refused_with_both_values(healthy, changes, says):
