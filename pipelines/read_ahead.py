@@ -3,8 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -76,8 +77,9 @@ class _Threads:
 
     def end(self) -> None:
         """Begin no other job, and wait for the threads."""
-        while not self._jobs.empty():
-            self._jobs.get()
+        with suppress(Empty):  # a thread may take the last one meanwhile
+            while True:
+                self._jobs.get_nowait()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

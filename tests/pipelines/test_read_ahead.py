@@ -78,6 +78,28 @@ def test_closing_ends_the_threads_and_nothing_is_begun_afterwards():
     assert len(started) == number
 
 
+def test_closing_does_not_wait_for_an_item_that_a_thread_took_meanwhile():
+    """Threads that change places all the time, and are all waiting when it is closed; such a race shows after about 50 times."""
+    code = """
+import sys, threading, time
+from itertools import count
+from xkd.pipelines.read_ahead import read_ahead
+sys.setswitchinterval(1e-6)
+for _ in range(600):
+    closed = threading.Event()
+    def function(item):
+        if item >= 6:
+            closed.wait()
+        elif item < 4:
+            time.sleep(0.0012)
+    results = read_ahead(function, count(), 40, closed.set)
+    for _ in range(5):
+        next(results)
+    results.close()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=120)
+
+
 def test_losing_the_iterator_ends_the_threads():
     results, _ = begun(64)
     del results
