@@ -34,7 +34,7 @@ def test_no_more_items_are_begun_than_asked_for_and_ahead(depth):
     taken = count()
     with closing(read_ahead(str, (next(taken) for _ in range(1000)), depth)) as results:
         assert list(islice(results, 5)) == [(item, str(item)) for item in range(5)]
-    assert next(taken) in (5, 5 + depth)
+    assert 5 + depth - depth // 4 <= next(taken) <= 5 + depth
 
 
 def test_items_that_wait_are_worked_on_at_the_same_time():
