@@ -92,6 +92,16 @@ def test_a_location_without_a_set_is_one_clear_error(server, tmp_path):
         open_shards(tmp_path / "absent", data(cache_dir=tmp_path))
 
 
+@pytest.mark.parametrize("location", ["file:/shards/x", "file://shards/x", "file:shards/x"])
+@pytest.mark.parametrize("kept", [{}, {"cache_dir": "cache"}], ids=["as it is", "cached"])
+def test_a_file_url_without_three_slashes_is_refused_with_the_right_form(location, kept):
+    for opened in (open_shards, check_shards):
+        with pytest.raises(
+            ValueError, match=rf"^{location}: a URL of .* starts with file:///; write file:///shards/x, or its path$"
+        ):
+            opened(location, data(**kept))
+
+
 def test_a_cache_folder_that_cannot_be_made_is_one_clear_error(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
