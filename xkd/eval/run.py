@@ -101,7 +101,8 @@ def open_splits(architecture: Architecture, source: Path, chosen: EvalShards) ->
     for split, folder in folders.items():
         if folder is None:
             raise ValueError(f"data.{split}: no shard folder is given, and {source} names none")
-    shards = {split: open_shards(folder, architecture.data) for split, folder in folders.items()}
+    data = chosen.over(architecture.data)
+    shards = {split: open_shards(folder, data) for split, folder in folders.items()}
     for shard_set in shards.values():
         shard_set.labels()  # refuses samples without exactly one label
     if shards["train"].classes != shards["test"].classes:
