@@ -1,11 +1,13 @@
 """Places that shards are read from: URLs that fsspec opens, folders, and commands that print a file."""
 
+import atexit
 import io
 import os
 import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
@@ -116,15 +118,7 @@ class Command:
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
         command = self._command.replace("{name}", shlex.quote(name))
         with tempfile.TemporaryFile() as told:
-            process = subprocess.Popen(
-                command,
-                shell=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                bufsize=0,
-                start_new_session=True,
-            )
+            process = _commands.start(command, told)
             try:
                 skip(process.stdout, offset)
                 yield process.stdout
@@ -133,15 +127,56 @@ class Command:
                     words = told.read().decode(errors="replace").strip()
                     raise OSError(f"the command ended with exit code {process.returncode}" + (f": {words}" if words else ""))
             finally:
-                _end(process)
+                process.stdout.close()
+                _commands.end(process)
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Kill a command with all that it started, if it still runs."""
-    process.stdout.close()
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+class _Commands:
+    """The commands that run; none outlives the interpreter's exit, whatever the threads that read them are at."""
+
+    def __init__(self):
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self._exiting = False
+        atexit.register(self._end_all)
+
+    def start(self, command: str, stderr: BinaryIO) -> subprocess.Popen:
+        with self._lock:
+            if self._exiting:
+                raise OSError("the program ends")
+            process = subprocess.Popen(
+                command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                bufsize=0,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        return process
+
+    def end(self, process: subprocess.Popen) -> None:
+        """Kill a command with all that it started, if it still runs."""
+        with self._lock:
+            if process in self._running:
+                self._running.remove(process)
+                self._kill(process)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._exiting = True
+            while self._running:
+                self._kill(self._running.pop())
+
+    @staticmethod
+    def _kill(process: subprocess.Popen) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+_commands = _Commands()
 
 
 def skip(stream: BinaryIO, count: int) -> None:
