@@ -13,8 +13,8 @@ from xkd.benchmarks.shards import given_or_made
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.storage import open_shards
 
 # What one training example holds: that of the demo, or that of the method.
 GEOMETRIES = {
@@ -37,7 +37,7 @@ def setup(work: Work, provider: str) -> Iterator[Round]:
     """The loader, one epoch a round: it begins with nothing read ahead and ends so."""
     assert provider == "xkd", provider
     epochs = count()
-    with Loader(ShardSet.open(work.shards), work.data, preset="pretrain", batch_size=work.batch_size) as loader:
+    with Loader(open_shards(work.shards, work.data), work.data, preset="pretrain", batch_size=work.batch_size) as loader:
         yield lambda lap: sum(len(batch.sample_ids) for batch in loader.epoch(next(epochs)))
 
 

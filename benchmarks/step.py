@@ -14,8 +14,8 @@ from xkd.benchmarks.harness import Lap, Round, measure
 from xkd.benchmarks.shards import given_or_made
 from xkd.config import load
 from xkd.jobs import schemas
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.storage import open_shards
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import claim_device, find_place
 from xkd.train.engine import Engine, join_process_group
@@ -62,7 +62,7 @@ class LappedEngine:
 def setup(work: Work, provider: str) -> Iterator[Round]:
     """A trainer with its engine and a few batches; each round goes on where the last one ended."""
     assert provider == "deepspeed", provider
-    shards = ShardSet.open(work.config.data.train)
+    shards = open_shards(work.config.data.train, work.config.data)
     batch_size = work.config.train.global_batch
     place = find_place()
     settings = {"batch_size": batch_size, "seed": work.config.seed, "device": claim_device(place)}

@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -13,11 +14,12 @@ from xkd.pipelines.cache_room import MAX_FILE_BYTES, TAR, Refusal, Room
 from xkd.pipelines.manifest import MANIFEST, Manifest, parse_manifest
 from xkd.pipelines.new_file import NewFile
 from xkd.pipelines.remote import Remote
-from xkd.pipelines.shard_files import StorageError
+from xkd.pipelines.shard_files import Stopped, StorageError
 from xkd.pipelines.transfer import PATIENCE, FileRecord, Patience, Stop, blocks, copy_file, pause
 
 SIDECAR = ".safetensors"
 NUM_THREADS = 4  # that copy at a time, for each process
+FAILED_SECONDS = 10.0  # in which a file that could not be copied is not tried again: all who wait for it fail at once
 POLL_SECONDS = 0.02  # between two looks at what another process does
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -36,9 +38,9 @@ class ShardCache:
         self._remote, self._patience = remote, patience
         self._ended = threading.Event()
         self.capacity_bytes = limit_bytes
-        data = b"".join(blocks(remote, MANIFEST, None, patience, self._ended.is_set))
-        self.manifest = _parse(data, remote.describe(MANIFEST))
-        self.folder = folder / sha256(remote.describe("").encode() + b"\n" + data).hexdigest()[:16]
+        self.manifest, data = fetch_manifest(remote, patience)
+        self.location = remote.location
+        self.folder = folder / sha256(remote.location.encode() + b"\n" + data).hexdigest()[:16]
         shards = self.manifest.shards
         self._sidecars = [FileRecord(shard.name + SIDECAR, shard.sidecar_bytes, shard.sidecar_sha256) for shard in shards]
         self._tars = {shard.name: FileRecord(shard.name + TAR, shard.tar_bytes, shard.tar_sha256) for shard in shards}
@@ -50,6 +52,7 @@ class ShardCache:
             self._put_manifest(data)
             self._drop_what_changed()
         self._turns = {name: threading.Lock() for name in self._tars}
+        self._failures: dict[str, tuple[float, str]] = {}  # when, and what was said
         self._background = Background(self._fill, NUM_THREADS, self._ended)
         self._obtain_all(list(self._sidecars))
 
@@ -88,12 +91,10 @@ class ShardCache:
     def _check_sizes(self) -> None:
         largest = max((tar.size for tar in self._tars.values()), default=0)
         if largest > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{self._remote.describe('')}: a shard of {largest} bytes is too large to be kept; write smaller shards"
-            )
+            raise ValueError(f"{self._remote.location}: a shard of {largest} bytes is too large to be kept; write smaller shards")
         if self.capacity_bytes is not None and self.capacity_bytes < largest:
             raise ValueError(
-                f"data.cache_bytes: {self.capacity_bytes} is less than the largest shard of {self._remote.describe('')} takes,"
+                f"data.cache_bytes: {self.capacity_bytes} is less than the largest shard of {self._remote.location} takes,"
                 f" {largest}; set data.cache_bytes to several times that"
             )
 
@@ -135,10 +136,23 @@ class ShardCache:
             return self._try(self._tars[name], self._ended.is_set, urgent=False) is not Refusal.FULL
         return True
 
+    @contextmanager
+    def _noting_failure(self, record: FileRecord) -> Iterator[None]:
+        try:
+            yield
+        except Stopped:
+            raise
+        except StorageError as error:
+            self._failures[record.name] = time.monotonic(), str(error)
+            raise
+
     def _try(self, record: FileRecord, stopped: Stop, urgent: bool = True) -> Refusal:
         """Copy a file now unless something is in the way; THERE once it is there."""
         path = self.folder / record.name
-        with _local(path), self._room.writing(path, record.size, urgent=urgent) as writing:
+        when, failure = self._failures.get(record.name, (0.0, ""))
+        if failure and time.monotonic() < when + FAILED_SECONDS:
+            raise StorageError(failure)
+        with self._noting_failure(record), _local(path), self._room.writing(path, record.size, urgent=urgent) as writing:
             if isinstance(writing, Refusal):
                 return writing
             copy_file(self._remote, record, writing.file, self._patience, stopped, keep_damaged=path.suffix == TAR)
@@ -187,10 +201,12 @@ def _is_whole(path: Path, record: FileRecord) -> bool:
     return path.exists() and sha256(path.read_bytes()).hexdigest() == record.sha256
 
 
-def _parse(data: bytes, where: str) -> Manifest:
-    """The manifest; ValueError if its shards have names that could lie elsewhere."""
+def fetch_manifest(remote: Remote, patience: Patience = PATIENCE) -> tuple[Manifest, bytes]:
+    """The manifest of a remote, and its bytes. Raises StorageError; ValueError if it is none, or names files that lie elsewhere."""
+    where = remote.describe(MANIFEST)
+    data = b"".join(blocks(remote, MANIFEST, None, patience, lambda: False))
     manifest = parse_manifest(data, where)
     for shard in manifest.shards:
         if not _NAME.fullmatch(shard.name):
             raise ValueError(f"{where}: names a shard {shard.name!r}; a name has letters, digits and . _ -, and no . in front")
-    return manifest
+    return manifest, data

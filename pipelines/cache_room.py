@@ -170,10 +170,14 @@ class Writing:
         self._holder, self._range, self._new_file = holder, _in_flight_range(path, size), new_file
 
     def publish(self) -> None:
-        """Let the file appear once it is on the disk; from then on it counts as a finished one."""
+        """Let the file appear once it is on the disk; from then on it counts as a finished one, and is closed.
+
+        If it stayed open, its room would stay taken after another process had removed it.
+        """
         self._new_file.store()
         with self._holder.held(*ACCOUNTING):
             self._new_file.publish()
+            self._new_file.close()
             self._holder.release(*self._range)
 
 

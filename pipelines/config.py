@@ -149,9 +149,9 @@ class DataConfig(Settings):
     order: Literal["block", "global"] = Field(
         "block", description="shuffle shards, then the samples of each block of them; or all samples (only for fast storage)"
     )
-    block_shards: int = Field(8, gt=0, description="shards a block: more of them shuffle better and touch more files at a time")
+    block_shards: int = Field(4, gt=0, description="shards a block: more of them shuffle better and touch more files at a time")
     canonical_nodes: int = Field(
-        4,
+        16,
         gt=0,
         description="parts that an epoch is dealt into; a node of the run reads from few of them, however many there are",
     )

@@ -29,13 +29,17 @@ class Sample:
 
 
 class ShardSet:
-    """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars; `files` gives their tars."""
+    """The samples of a shard folder in stored order, looked up through the memory-mapped sidecars; `files` gives their tars.
 
-    def __init__(self, folder: Path, manifest: Manifest, files: ShardFiles | None = None):
+    `location` is where they come from, `folder` where they are read: the same but for a set that is kept in a cache.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, files: ShardFiles | None = None, location: str | None = None):
         _check_totals(folder / MANIFEST, manifest)
         self.folder = folder
         self.manifest = manifest
         self.files = files or LocalFiles(folder)
+        self.location = location or str(folder)
         self._starts = np.cumsum([0, *(shard.num_samples for shard in manifest.shards)])
         self._columns = lru_cache(OPEN_SIDECARS)(self._open_columns)
 

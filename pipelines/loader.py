@@ -16,7 +16,7 @@ from xkd.pipelines.index import ShardSet
 from xkd.pipelines.lanes import Lanes
 from xkd.pipelines.loans import Loans
 from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.quarantine import Exchange, Quarantine, alone
+from xkd.pipelines.quarantine import Exchange, Quarantine, TooManyDamaged, alone
 from xkd.pipelines.stopwatch import Stopwatch
 from xkd.pipelines.stream import ExampleStream, Step
 
@@ -154,9 +154,14 @@ class Loader:
         """Make `quarantine` that of all ranks."""
         self._stream.share()
 
-    def check_substituted(self, substituted: int) -> None:
-        """Raises TooManyDamaged where so many clips of an epoch, over all ranks, are more than `max_bad_share` of it."""
-        self._stream.check_substituted(substituted)
+    @property
+    def max_substituted(self) -> int:
+        """Clips of an epoch, over all ranks, that `max_bad_share` allows to be substituted."""
+        return self._stream.max_substituted
+
+    def too_many(self, substituted: int) -> TooManyDamaged:
+        """The error of more than that; names samples of `quarantine`."""
+        return self._stream.too_many(substituted)
 
     def state_dict(self) -> dict:
         """(seed, epoch, step) of what was delivered, what fixes the order, and the damaged samples found: json can hold it."""
@@ -193,7 +198,7 @@ class Loader:
                 self.wait_seconds += time.perf_counter() - entered
                 yield batch
                 entered = time.perf_counter()
-                self._stream.check_substituted(self.substituted)
+                self._stream.check_substituted()
 
     def _advance(self, upcoming: Iterator[None], steps: int) -> None:
         with self._feeding.running():

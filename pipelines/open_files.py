@@ -4,9 +4,8 @@ import errno
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from xkd.pipelines.read import UnreadableFile, pread_all
@@ -32,7 +31,8 @@ class OpenFiles:
         self._limit = limit
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
+        self._open: dict[str, _Descriptor] = {}  # looked up without the lock, under which many threads would queue
+        self._uses = count()
 
     def pread(self, path: Path, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on, fewer where the file ends before.
@@ -51,14 +51,12 @@ class OpenFiles:
                     raise UnreadableFile(error.strerror) from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
-    @contextmanager
-    def for_a_while(self) -> Iterator[None]:
-        """At the end of this context, reads that wait for a tar give up."""
+    def interrupt(self) -> None:
+        """Have reads that wait for a tar give up, until `resume`."""
+        self._stop.set()
+
+    def resume(self) -> None:
         self._stop.clear()
-        try:
-            yield
-        finally:
-            self._stop.set()
 
     def close(self) -> None:
         """Close what nobody is reading; what is being read is closed after that."""
@@ -66,18 +64,17 @@ class OpenFiles:
             self._open.clear()
 
     def _descriptor(self, name: str) -> "_Descriptor":
-        with self._lock:
-            if name in self._open:
-                self._open.move_to_end(name)
-                return self._open[name]
-        opened = self._opened(name)  # without the lock: it may take long
+        descriptor = self._open.get(name) or self._add(name, self._opened(name))
+        descriptor.last_use = next(self._uses)
+        return descriptor
+
+    def _add(self, name: str, opened: "_Descriptor") -> "_Descriptor":
         with self._lock:
             for other in [other for other, descriptor in self._open.items() if descriptor.is_removed()]:
                 del self._open[other]
-            descriptor = self._open.setdefault(name, opened)
-            while len(self._open) > self._limit:
-                self._open.popitem(last=False)
-        return descriptor
+            if len(self._open) >= self._limit:
+                del self._open[min(self._open, key=lambda other: self._open[other].last_use)]
+            return self._open.setdefault(name, opened)
 
     def _opened(self, name: str) -> "_Descriptor":
         for _ in range(MAX_REMOVALS):
@@ -95,6 +92,7 @@ class _Descriptor:
 
     def __init__(self, path: Path):
         self.number = os.open(path, os.O_RDONLY)
+        self.last_use = 0
 
     def is_removed(self) -> bool:
         return os.fstat(self.number).st_nlink == 0

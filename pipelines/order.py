@@ -9,7 +9,7 @@ from xkd.pipelines.counter_rng import Stream, words
 
 
 def epoch_order(
-    shard_numbers: np.ndarray, seed: int, epoch: int, *, order: str = "block", block_shards: int = 8, canonical_nodes: int = 4
+    shard_numbers: np.ndarray, seed: int, epoch: int, *, order: str = "block", block_shards: int = 4, canonical_nodes: int = 16
 ) -> np.ndarray:
     """The sequence of samples of an epoch: a permutation of `range(len(shard_numbers))`, int64 [N].
 

@@ -57,7 +57,9 @@ class LockFile:
         self._set(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK, start, length)
 
     def release(self, start: int, length: int) -> None:
-        self._set(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
+        """Give a range up; harmless once this is closed, which at the interpreter's exit may come first."""
+        if self._descriptor is not None:
+            self._set(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
 
     def held_by_others(self, start: int, length: int) -> Iterator[tuple[int, int]]:
         """The (start, length) of every range within this one that another holder has, in no order."""

@@ -16,6 +16,9 @@ PCM_BYTES = 2
 Pread = Callable[[Path, int, int], bytes]
 Extent = tuple[int, int]  # offset in the tar, size
 
+# To read so many bytes for nothing takes less time than another request to storage.
+MAX_GAP = 64 * 2**10
+
 
 class DamagedSample(ValueError):
     """The bytes of a stored sample are not those that were written, or cannot be read; `reason` says which, without the file."""
@@ -28,6 +31,10 @@ class DamagedSample(ValueError):
 
 class UnreadableFile(OSError):
     """A file cannot be read, and trying again does not help."""
+
+
+# What was read, or why it cannot be.
+Raw = bytes | memoryview | UnreadableFile
 
 
 def pread_all(descriptor: int, offset: int, size: int) -> bytes:
@@ -47,12 +54,25 @@ def open_and_pread(path: Path, offset: int, size: int) -> bytes:
         raise UnreadableFile(error.strerror) from error
 
 
-def fetch(sample: Sample, extent: Extent, pread: Pread = open_and_pread) -> bytes | UnreadableFile:
+def fetch(sample: Sample, extent: Extent, pread: Pread = open_and_pread) -> Raw:
     """The bytes of an extent, unchecked, or why they cannot be read; what a thread can do while others work."""
     try:
         return pread(sample.shard, *extent)
     except UnreadableFile as error:
         return error
+
+
+def fetch_both(sample: Sample, first: Extent, second: Extent, pread: Pread = open_and_pread) -> tuple[Raw, Raw]:
+    """The bytes of two extents, by one read where they lie close together in this order."""
+    (offset, size), (second_offset, second_size) = first, second
+    gap = second_offset - (offset + size)
+    if not 0 <= gap <= MAX_GAP:
+        return fetch(sample, first, pread), fetch(sample, second, pread)
+    data = fetch(sample, (offset, size + gap + second_size), pread)
+    if isinstance(data, UnreadableFile):  # of which of the two?
+        return fetch(sample, first, pread), fetch(sample, second, pread)
+    view = memoryview(data)
+    return view[:size], view[size + gap :]
 
 
 def video_extent(sample: Sample) -> Extent:
@@ -62,7 +82,7 @@ def video_extent(sample: Sample) -> Extent:
     return sample.video.offset, sample.video.size
 
 
-def check_video(sample: Sample, data: bytes | UnreadableFile) -> np.ndarray:
+def check_video(sample: Sample, data: Raw) -> np.ndarray:
     """The encoded video, uint8 [size], of what was fetched. Raises DamagedSample."""
     video = sample.video
     if isinstance(data, UnreadableFile):
@@ -92,7 +112,7 @@ def audio_extent(sample: Sample, start: int, count: int) -> Extent:
     return audio.offset + begin * PCM_BYTES, max(0, stop - begin) * PCM_BYTES
 
 
-def check_audio(sample: Sample, start: int, count: int, data: bytes | UnreadableFile) -> np.ndarray:
+def check_audio(sample: Sample, start: int, count: int, data: Raw) -> np.ndarray:
     """`count` samples from `start` on, int16, with silence past the end, of what was fetched. Raises DamagedSample."""
     audio = sample.audio
     if isinstance(data, UnreadableFile):

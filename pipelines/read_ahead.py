@@ -3,8 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -13,27 +14,32 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 PATIENCE_SECONDS = 0.001
 
 
-def read_ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[tuple[Item, Result]]:
-    """Each item and its result, in the order of the items, of which `depth` are begun before they are asked for; 0: none.
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], depth: int, interrupt: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Item, Result]]:
+    """Each item and its result, in the order of the items, of which up to `depth` are begun before they are asked for; 0: none.
 
-    An item is taken from `items` when it is begun. What the function raises is raised at its item's turn. There is one thread, and
-    twice as many, up to `depth`, after each millisecond that a result is waited for: a function that waits gets many, one that
-    works few, since more would only wait for Python's global lock. Once the iterator is at its end, closed or no longer referred
-    to, no item is begun any more and every thread has ended.
+    An item is taken from `items` when it is begun, a quarter of `depth` together: a thread that finds the next one need not be
+    woken. What the function raises is raised at its item's turn. There is one thread, and twice as many, up to `depth`, after each
+    millisecond that a result is waited for: a function that waits gets many, one that works few, since more would only wait for
+    Python's global lock. Once the iterator is at its end, has raised, is closed or no longer referred to, no item is begun any more
+    and every thread has ended; `interrupt` is called before they are waited for, to have calls that wait give up.
     """
     if not depth:
         yield from ((item, function(item)) for item in items)
         return
-    items = iter(items)
+    items, batch = iter(items), max(1, depth // 4)
     threads = _Threads(function, depth)
     try:
         begun = deque(threads.begin(item) for item in islice(items, depth))
         while begun:
             job = begun.popleft()
             threads.wait_for(job)
-            begun.extend(threads.begin(item) for item in islice(items, 1))
+            if len(begun) <= depth - batch:
+                begun.extend(threads.begin(item) for item in islice(items, depth - len(begun)))
             yield job.item, job.result
     finally:
+        interrupt()
         threads.end()
 
 
@@ -72,8 +78,9 @@ class _Threads:
 
     def end(self) -> None:
         """Begin no other job, and wait for the threads."""
-        while not self._jobs.empty():
-            self._jobs.get()
+        with suppress(Empty):  # a thread may take the last one meanwhile
+            while True:
+                self._jobs.get_nowait()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

@@ -1,11 +1,13 @@
 """Places that shards are read from: URLs that fsspec opens, folders, and commands that print a file."""
 
+import atexit
 import io
 import os
 import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
@@ -21,10 +23,12 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}  # protocol -> extra of this package that in
 
 
 class Remote(Protocol):
-    """A folder that can be read from, a file at a time."""
+    """A folder that can be read from, a file at a time; `location` is for messages, without passwords and tokens."""
+
+    location: str
 
     def describe(self, name: str) -> str:
-        """Where a file is, for messages; without passwords and tokens."""
+        """Where a file is, likewise for messages."""
 
     def open(self, name: str, offset: int):
         """A context manager: the bytes of a file from `offset` on, to be read in order. Raises whatever its storage raises."""
@@ -43,9 +47,9 @@ class FsspecFolder:
     def __init__(self, location: str, **options):
         from fsspec.core import url_to_fs
 
-        self._location = location.rstrip("/")
+        self.location = location.rstrip("/")
         try:
-            self._file_system, self._root = url_to_fs(self._location, **options)
+            self._file_system, self._root = url_to_fs(self.location, **options)
         except ImportError as error:
             protocol = location.partition("://")[0]
             extra = _EXTRAS.get(protocol)
@@ -55,7 +59,7 @@ class FsspecFolder:
             raise ValueError(f"{location}: {error}; give a folder or a URL that fsspec opens") from None
 
     def describe(self, name: str) -> str:
-        return f"{self._location}/{name}"
+        return f"{self.location}/{name}"
 
     @contextmanager
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
@@ -73,9 +77,8 @@ class HttpFolder(FsspecFolder):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_SECONDS, sock_read=STALL_SECONDS)
         super().__init__(location, client_kwargs={"timeout": timeout, "trust_env": True})
         self._parts = urlsplit(location)
-
-    def describe(self, name: str) -> str:
-        return urlunsplit(self._join(name)._replace(netloc=self._parts.netloc.rpartition("@")[2], query=""))
+        shown = self._parts._replace(netloc=self._parts.netloc.rpartition("@")[2], query="")
+        self.location = urlunsplit(shown).rstrip("/")
 
     @contextmanager
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
@@ -101,6 +104,7 @@ class Command:
     """`pipe:COMMAND`: the shell command prints the file whose name stands in place of {name}."""
 
     def __init__(self, location: str, allow_pipe: bool):
+        self.location = location
         self._command = location.removeprefix(PIPE)
         if not allow_pipe:
             raise ValueError(f"{location}: would run a shell command; if you trust it, set data.allow_pipe: true")
@@ -114,15 +118,7 @@ class Command:
     def open(self, name: str, offset: int) -> Iterator[BinaryIO]:
         command = self._command.replace("{name}", shlex.quote(name))
         with tempfile.TemporaryFile() as told:
-            process = subprocess.Popen(
-                command,
-                shell=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                bufsize=0,
-                start_new_session=True,
-            )
+            process = _commands.start(command, told)
             try:
                 skip(process.stdout, offset)
                 yield process.stdout
@@ -131,15 +127,56 @@ class Command:
                     words = told.read().decode(errors="replace").strip()
                     raise OSError(f"the command ended with exit code {process.returncode}" + (f": {words}" if words else ""))
             finally:
-                _end(process)
+                process.stdout.close()
+                _commands.end(process)
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Kill a command with all that it started, if it still runs."""
-    process.stdout.close()
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+class _Commands:
+    """The commands that run; none outlives the interpreter's exit, whatever the threads that read them are at."""
+
+    def __init__(self):
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self._exiting = False
+        atexit.register(self._end_all)
+
+    def start(self, command: str, stderr: BinaryIO) -> subprocess.Popen:
+        with self._lock:
+            if self._exiting:
+                raise OSError("the program ends")
+            process = subprocess.Popen(
+                command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                bufsize=0,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        return process
+
+    def end(self, process: subprocess.Popen) -> None:
+        """Kill a command with all that it started, if it still runs."""
+        with self._lock:
+            if process in self._running:
+                self._running.remove(process)
+                self._kill(process)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._exiting = True
+            while self._running:
+                self._kill(self._running.pop())
+
+    @staticmethod
+    def _kill(process: subprocess.Popen) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+_commands = _Commands()
 
 
 def skip(stream: BinaryIO, count: int) -> None:

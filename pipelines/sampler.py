@@ -81,7 +81,7 @@ class Sampler:
         ids = long_enough(shards, self._min_seconds)
         if len(ids) < self._global_batch:
             raise ValueError(
-                f"{shards.folder}: {len(ids)} of {len(shards)} samples last data.min_seconds"
+                f"{shards.location}: {len(ids)} of {len(shards)} samples last data.min_seconds"
                 f" {self._min_seconds:g} or more, fewer than a global batch of {self._global_batch}; take a smaller batch"
             )
         return ids

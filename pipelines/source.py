@@ -14,11 +14,12 @@ from xkd.pipelines.presets import Preset
 from xkd.pipelines.read import (
     Extent,
     Pread,
-    UnreadableFile,
+    Raw,
     audio_extent,
     check_audio,
     check_video,
     fetch,
+    fetch_both,
     open_and_pread,
     video_extent,
 )
@@ -46,7 +47,7 @@ class Request:
     audio: list[Extent]
 
 
-Fetched = tuple[bytes | UnreadableFile, list[bytes | UnreadableFile]]
+Fetched = tuple[Raw, list[Raw]]
 
 
 class Source:
@@ -80,8 +81,9 @@ class Source:
 
     def fetch(self, request: Request) -> Fetched:
         """The bytes that an example is made of, unchecked; the part that waits."""
-        video = fetch(request.sample, request.video, self._pread)
-        return video, [fetch(request.sample, extent, self._pread) for extent in request.audio]
+        first, *others = request.audio
+        video, sound = fetch_both(request.sample, request.video, first, self._pread)
+        return video, [sound, *(fetch(request.sample, extent, self._pread) for extent in others)]
 
     def make(self, request: Request, fetched: Fetched) -> Example:
         """The example of what was fetched. Raises DamagedSample."""

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from xkd.pipelines.cache import ShardCache
+from xkd.pipelines.cache import ShardCache, fetch_manifest
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.remote import PIPE, open_remote
 
-_FILE_URL = "file://"
+_FILE_URL = "file:///"
 
 
 def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
@@ -16,7 +16,7 @@ def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
     With `stage_dir` or `cache_dir` its files are kept there, and a staged set is copied wholly before this returns. Raises
     StorageError where that fails, ValueError where location and settings do not fit.
     """
-    location = str(location).removeprefix(_FILE_URL)
+    location = _plain(location)
     if data.stage_dir:
         cache = ShardCache(open_remote(location, data.allow_pipe), data.stage_dir, evicts=False)
         cache.stage()
@@ -30,12 +30,34 @@ def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
         )
     else:
         return ShardSet.open(location)
-    return ShardSet(cache.folder, cache.manifest, cache)
+    return ShardSet(cache.folder, cache.manifest, cache, cache.location)
+
+
+def check_shards(location: str | Path, data: DataConfig) -> None:
+    """Raise the errors of `open_shards` for a set that is not there, without copying it."""
+    location = _plain(location)
+    if is_remote(location):
+        fetch_manifest(open_remote(location, data.allow_pipe))
+    else:
+        ShardSet.open(location)
 
 
 def is_remote(location: str) -> bool:
     """Whether the location is none of a folder that can be opened as it is."""
     return location.startswith(PIPE) or "://" in location
+
+
+def _plain(location: str | Path) -> str:
+    """The location, of a file URL its path. Raises ValueError for a file URL of another form, which would name another folder."""
+    location = str(location)
+    if location.startswith(_FILE_URL):
+        return location.removeprefix("file://")
+    if location.startswith("file:"):
+        path = location.removeprefix("file:").lstrip("/")
+        raise ValueError(
+            f"{location}: a URL of a folder of this machine starts with {_FILE_URL}; write {_FILE_URL}{path}, or its path"
+        )
+    return location
 
 
 def _check_order(cache: ShardCache, data: DataConfig) -> None:

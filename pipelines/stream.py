@@ -52,12 +52,13 @@ class ExampleStream:
         rank: int = 0,
         world_size: int = 1,
         exchange: Exchange = alone,
+        files: OpenFiles | None = None,
     ):
         self.config = preset.narrow(config)
         self._shards, self._training, self._batch_size, self._rank = shards, preset.training, batch_size, rank
         self._exchange = exchange if preset.training else alone
         split = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
-        self._files = OpenFiles(shards.files)
+        self._files = files or OpenFiles(shards.files)
         self._source = Source(shards, self.config, preset, seed, self._files.pread)
         self._sampler = Sampler(shards, config, preset, **split)
         self._epoch = 0
@@ -97,7 +98,7 @@ class ExampleStream:
         for step in self.steps():
             self.deliver(step)
             yield step
-            self.check_substituted(self.substituted)
+            self.check_substituted()
 
     def close(self) -> None:
         """End the threads and close the files."""
@@ -151,10 +152,14 @@ class ExampleStream:
         else:
             self.dropped += [(damage.key, damage.reason) for damage in step.damages]
 
-    def check_substituted(self, substituted: int) -> None:
-        """Raises TooManyDamaged where so many clips of an epoch are more than `max_bad_share` of it."""
-        if substituted > self.max_substituted:
-            raise self._too_many(f"{substituted} clips of epoch {self._epoch} were replaced", self.quarantine)
+    def check_substituted(self) -> None:
+        """Raises TooManyDamaged where this rank alone has delivered more substitutes in the epoch than `max_bad_share` allows."""
+        if self.substituted > self.max_substituted:
+            raise self.too_many(self.substituted)
+
+    def too_many(self, substituted: int) -> TooManyDamaged:
+        """The error of more than `max_substituted` in the epoch; names samples of `quarantine`."""
+        return self._too_many(f"{substituted} clips of epoch {self._epoch} were replaced", self.quarantine)
 
     def state_dict(self) -> dict:
         """What is delivered so far, by all ranks; `load_state_dict` goes on from it. Calls `exchange`."""
@@ -174,7 +179,7 @@ class ExampleStream:
             f"{name} was {state.get(name)} and is now {facts[name]}" for name in facts if state.get(name) != facts[name]
         ]:
             raise ValueError(
-                f"{self._shards.folder}: the state to go on from has another order of samples ({'; '.join(changed)}): go on with"
+                f"{self._shards.location}: the state to go on from has another order of samples ({'; '.join(changed)}): go on with"
                 " the same settings and shards, or start anew"
             )
         self._end_epoch()
@@ -190,10 +195,9 @@ class ExampleStream:
         self._reader = reader
         told = self._sampler.uses(order, places).announce(self._shards.files, self._names, self._sampler.places_a_block)
         asked = (reader.ask(place) for place, _ in zip(places.tolist(), told, strict=False))
-        with (
-            closing(read_ahead(self.reading.timed(reader.fetch), asked, self.config.read_ahead)) as fetched,
-            self._files.for_a_while(),
-        ):
+        self._files.resume()
+        fetch = self.reading.timed(reader.fetch)
+        with closing(read_ahead(fetch, asked, self.config.read_ahead, self._files.interrupt)) as fetched:
             for number in range(start_step, len(self)):
                 yield self._step(number, self._settled(fetched, reader), reader)
 
@@ -234,11 +238,11 @@ class ExampleStream:
             if read.example is not None:
                 return read.example
             damages += read.damages
-        raise TooManyDamaged(f"{self._shards.folder}: no sample is healthy: {summary(damages)}. Copy the shards again")
+        raise TooManyDamaged(f"{self._shards.location}: no sample is healthy: {summary(damages)}. Copy the shards again")
 
     def _too_many(self, what: str, damages: Iterable[Damage]) -> TooManyDamaged:
         return TooManyDamaged(
-            f"{self._shards.folder}: {what}; data.max_bad_share {self.config.max_bad_share:g} allows {self.max_substituted} of"
+            f"{self._shards.location}: {what}; data.max_bad_share {self.config.max_bad_share:g} allows {self.max_substituted} of"
             f" {self._sampler.num_samples}. Damaged: {summary(damages)}. Copy these shards again, or raise data.max_bad_share"
         )
 

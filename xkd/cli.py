@@ -16,6 +16,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "decode": "decoders on encoded clips",
     "loader": "clips per second from shards to tensors",
     "order": "block order against global: shards touched, shuffling, time",
+    "source": "reading samples ahead of use, from fast and slow storage",
     "step": "time and memory of a training step",
 }
 
@@ -100,7 +101,7 @@ def pretrain(args):
     from xkd.train.config import PretrainConfig
 
     config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
-    from xkd.train.trainer import train
+    from xkd.train.run import train
 
     return train(config)
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from tests.pipelines.damage import copy_with_damage
+from tests.pipelines.shard_server import ShardServer
 from xkd.config import load
 from xkd.eval.config import EvalConfig
 from xkd.eval.run import report, run
@@ -64,6 +65,37 @@ def test_an_untrained_net_needs_an_architecture_and_a_folder():
 def test_a_missing_shard_folder_is_named(run_dir, tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such shard folder"):
         run(config(checkpoint=str(run_dir), data={"test": tmp_path / "nowhere"}))
+
+
+@pytest.mark.parametrize("kept", ["stage_dir", "cache_dir"])
+def test_shards_of_a_server_are_kept_where_the_evaluation_says(run_dir, pretrain_settings, tiny_shards, tmp_path, kept):
+    """Also where the run, of another machine, kept them elsewhere."""
+    data = pretrain_settings["data"] | {"cache_dir": str(tmp_path / "the run's"), "cache_bytes": 1}
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(pretrain_settings | {"data": data}))
+    with ShardServer(tiny_shards) as server:
+        results = run(config(checkpoint=str(run_dir), data={"train": server.url, "test": server.url, kept: tmp_path / "kept"}))
+    assert results["data"]["test"]["folder"] == server.url
+    assert len(list((tmp_path / "kept").rglob("*.tar"))) == 2
+    assert not (tmp_path / "the run's").exists()
+
+
+def test_a_pipe_can_be_allowed_for_an_evaluation(run_dir, tiny_shards, tmp_path):
+    chosen = {"test": f"pipe:cat {tiny_shards}/{{name}}", "stage_dir": tmp_path / "kept"}
+    with pytest.raises(ValueError, match="would run a shell command"):
+        run(config(checkpoint=str(run_dir), data=chosen))
+    assert run(config(checkpoint=str(run_dir), data=chosen | {"allow_pipe": True}))["scores"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"stage_dir": "a", "cache_dir": "b"}, "set one of them"),
+        ({"cache_bytes": 5}, r"data\.cache_bytes: 5 limits data\.cache_dir"),
+    ],
+)
+def test_folders_that_do_not_fit_each_other_are_refused(run_dir, chosen, says):
+    with pytest.raises(ValueError, match=says):
+        run(config(checkpoint=str(run_dir), data=chosen))
 
 
 def test_splits_of_different_classes_are_refused(run_dir, media_folder, tmp_path):

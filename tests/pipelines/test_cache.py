@@ -184,6 +184,25 @@ def test_a_shard_that_cannot_be_read_is_an_error_each_time_and_the_others_are_no
         path.with_suffix(".away").rename(path)
 
 
+def test_all_who_wait_for_a_shard_that_fails_get_the_error_of_one_attempt(server, tmp_path):
+    server.faults[f"{NAMES[0]}.tar"] = itertools.repeat(Fault(status=500))
+    cache = open_cache(server, tmp_path)
+    errors = []
+
+    def wait():
+        with pytest.raises(StorageError, match=r"3 times in a row \(http status 500\)") as raised:
+            cache.ensure(NAMES[0])
+        errors.append(raised.value)
+
+    threads = [threading.Thread(target=wait) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 16
+    assert len(server.of("train-000000.tar")) == QUICK.tries
+
+
 @pytest.mark.parametrize("fault", [Fault(status=500), Fault(cut=1000, stall_seconds=FOREVER)], ids=["backing off", "stalled"])
 def test_who_need_not_wait_any_more_does_not(server, tmp_path, fault):
     """While the remote fails, and while it stalls, in the thread that waits and in one that waits for it."""
@@ -213,6 +232,7 @@ def fill_threads():
 
 @pytest.mark.parametrize("end", ["close", "collect"])
 def test_no_thread_stays_behind(server, tmp_path, end):
+    gc.collect()
     wait_until(lambda: not fill_threads())  # those of other tests
     cache = open_cache(server, tmp_path)
     cache.ahead(NAMES[:3])

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.media.encode import decoded_shape
-from xkd.pipelines.read import DamagedSample, crc_per_second, read_audio, read_video
+from xkd.pipelines.read import (
+    MAX_GAP,
+    DamagedSample,
+    UnreadableFile,
+    audio_extent,
+    check_audio,
+    check_video,
+    crc_per_second,
+    fetch_both,
+    open_and_pread,
+    read_audio,
+    read_video,
+    video_extent,
+)
 from xkd.pipelines.sidecar import NO_AUDIO, NO_VIDEO
 
 
@@ -88,6 +101,55 @@ def test_a_truncated_tar_is_damage_too(tiny_shards, tmp_path):
         read_video(sample)
     with pytest.raises(DamagedSample):
         read_audio(sample, 0, 100)
+
+
+class Noting:
+    """Reads from files and notes how; what overlaps `spoilt` cannot be read."""
+
+    def __init__(self, spoilt=range(0)):
+        self.reads, self.spoilt = [], spoilt
+
+    def __call__(self, path, offset, size):
+        self.reads.append((offset, size))
+        if max(offset, self.spoilt.start) < min(offset + size, self.spoilt.stop):
+            raise UnreadableFile("Input/output error")
+        return open_and_pread(path, offset, size)
+
+
+def both(sample, start, count, pread):
+    return fetch_both(sample, video_extent(sample), audio_extent(sample, start, count), pread)
+
+
+@given(start=st.integers(0, 40000), count=st.integers(0, 40000))
+def test_video_and_sound_that_lie_close_together_are_read_at_once(tiny_shards, start, count):
+    sample, pread = ShardSet.open(tiny_shards).sample(5), Noting()
+    video, audio = both(sample, start, count, pread)
+    assert np.array_equal(check_video(sample, video), read_video(sample))
+    assert np.array_equal(check_audio(sample, start, count, audio), read_audio(sample, start, count))
+    gap = audio_extent(sample, start, count)[0] - sum(video_extent(sample))
+    assert len(pread.reads) == (1 if gap <= MAX_GAP else 2)
+    assert sum(size for _, size in pread.reads) <= sample.video.size + len(audio) + MAX_GAP
+
+
+def test_what_is_far_apart_or_the_other_way_round_is_read_apart(tiny_shards):
+    sample = ShardSet.open(tiny_shards).sample(5)
+    far = (sum(video_extent(sample)) + MAX_GAP + 1, 100)
+    for extents in ((video_extent(sample), far), (audio_extent(sample, 0, 100), video_extent(sample))):
+        pread = Noting()
+        found = fetch_both(sample, *extents, pread)
+        assert pread.reads == list(extents)
+        assert found == tuple(open_and_pread(sample.shard, *extent) for extent in extents)
+
+
+def test_an_unreadable_sound_is_no_damage_of_the_video(tiny_shards):
+    sample = ShardSet.open(tiny_shards).sample(5)
+    video, audio = both(sample, 0, 100, Noting(spoilt=range(sample.audio.offset, sample.audio.offset + 1)))
+    check_video(sample, video)
+    with pytest.raises(
+        DamagedSample, match=r"the audio of sample .* cannot be read: Input/output error; copy the shard again"
+    ) as found:
+        check_audio(sample, 0, 100, audio)
+    assert found.value.reason == f"its audio (at byte {sample.audio.offset}) cannot be read: Input/output error"
 
 
 @given(seconds=st.integers(0, 3), rest=st.integers(0, 15))

@@ -34,7 +34,7 @@ def test_no_more_items_are_begun_than_asked_for_and_ahead(depth):
     taken = count()
     with closing(read_ahead(str, (next(taken) for _ in range(1000)), depth)) as results:
         assert list(islice(results, 5)) == [(item, str(item)) for item in range(5)]
-    assert next(taken) in (5, 5 + depth)
+    assert 5 + depth - depth // 4 <= next(taken) <= 5 + depth
 
 
 def test_items_that_wait_are_worked_on_at_the_same_time():
@@ -78,10 +78,51 @@ def test_closing_ends_the_threads_and_nothing_is_begun_afterwards():
     assert len(started) == number
 
 
+def test_closing_does_not_wait_for_an_item_that_a_thread_took_meanwhile():
+    """Threads that change places all the time, and are all waiting when it is closed; such a race shows after about 50 times."""
+    code = """
+import sys, threading, time
+from itertools import count
+from xkd.pipelines.read_ahead import read_ahead
+sys.setswitchinterval(1e-6)
+for _ in range(600):
+    closed = threading.Event()
+    def function(item):
+        if item >= 6:
+            closed.wait()
+        elif item < 4:
+            time.sleep(0.0012)
+    results = read_ahead(function, count(), 40, closed.set)
+    for _ in range(5):
+        next(results)
+    results.close()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=120)
+
+
 def test_losing_the_iterator_ends_the_threads():
     results, _ = begun(64)
     del results
     gc.collect()
+    assert threads() == 0
+
+
+@pytest.mark.parametrize("ending", ["raises", "closes"])
+def test_calls_that_wait_are_interrupted_before_their_threads_are_waited_for(ending):
+    interrupted = threading.Event()
+
+    def function(item):
+        if item == 2:
+            raise KeyError
+        return item < 2 or interrupted.wait()
+
+    results = read_ahead(function, count(), 8, interrupted.set)
+    assert list(islice(results, 2)) == [(0, True), (1, True)]
+    if ending == "raises":
+        with pytest.raises(KeyError):
+            next(results)
+    else:
+        results.close()
     assert threads() == 0
 
 

@@ -1,4 +1,6 @@
 import itertools
+import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -209,6 +211,31 @@ def test_a_pipe_ends_with_the_copy(server, tmp_path):
     pid = int((tmp_path / "pid").read_text())
     copying.close()
     wait_for_end(pid)  # or the test runs into its time limit
+
+
+READ_IN_A_THREAD = """
+import sys, threading, time
+from xkd.pipelines.remote import open_remote
+from xkd.pipelines.transfer import PATIENCE, blocks
+
+def read():
+    for _ in blocks(open_remote(sys.argv[1], allow_pipe=True), "name", None, PATIENCE, lambda: False):
+        print("reads", flush=True)
+
+threading.Thread(target=read, daemon=True).start()
+time.sleep(1000)
+"""
+
+
+def test_a_pipe_ends_with_the_program(tmp_path):
+    """All that the command started, on Ctrl-C in the middle of a read; nor does the reading thread start it again."""
+    command = f"pipe:: {{name}}; (sleep 1000 & echo $! >> {tmp_path}/pids; echo begun; wait)"
+    with subprocess.Popen([sys.executable, "-c", READ_IN_A_THREAD, command], stdout=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"reads\n"
+        program.send_signal(signal.SIGINT)
+        assert program.wait() != 0
+    [pid] = (tmp_path / "pids").read_text().split()
+    wait_for_end(int(pid))  # or the test runs into its time limit
 
 
 def wait_for_end(pid: int) -> None:

@@ -39,6 +39,7 @@ def config(**changes) -> DataConfig:
         "clip_seconds": 1.0,
         "min_seconds": 0,
         "block_shards": 2,
+        "canonical_nodes": 4,
         "read_ahead": 4,
         "max_bad_share": 1.0,
         "video": {"fps": 4, "local_view": {"count": 0}},

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.pipelines.damage import copy_with_damage
+from xkd.pipelines.index import ShardSet
 from xkd.train.distributed import free_port
 
 ARGUMENTS = ("train.global_batch=4", "train.epochs=2", "train.log_every=1", "optim.warmup_epochs=0.5", "optim.base_batch=4")
@@ -92,3 +94,71 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(tiny_shards, tm
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["status"] == "failed"
     assert "the loss is" in state["reason"]
+
+
+DAMAGED = (1, 6)
+TOLERANT = ("train.epochs=3", "data.max_bad_share=0.5")
+
+
+@pytest.fixture(scope="module")
+def damaged_shards(tiny_shards, tmp_path_factory):
+    return copy_with_damage(ShardSet.open(tiny_shards), tmp_path_factory.mktemp("damaged") / "copy", *DAMAGED)
+
+
+@pytest.fixture(scope="module")
+def run_with_damage(damaged_shards, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run with damage")
+    result = launch(damaged_shards.folder, run_dir, *TOLERANT)
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+def quarantine(run_dir):
+    return [json.loads(line) for line in (run_dir / "quarantine.jsonl").read_text().splitlines()]
+
+
+def test_damaged_samples_are_replaced_counted_and_listed(run_with_damage, damaged_shards):
+    assert [line["substituted"] for line in metrics(run_with_damage)][2::3] == [2, 2, 2]  # at the end of each epoch
+    for entry, index in zip(quarantine(run_with_damage), DAMAGED, strict=True):
+        sample = damaged_shards.sample(index)
+        assert entry.pop("reason") == f"its video (at byte {sample.video.offset}) is damaged"
+        assert entry == {"sample_id": index, "key": sample.key, "shard": sample.shard.name, "epoch": 0}
+
+
+def test_one_rank_replaces_as_two_do(run_with_damage, damaged_shards, tmp_path):
+    result = launch(damaged_shards.folder, tmp_path, *TOLERANT, ranks=1)
+    assert result.returncode == 0, result.stderr
+    assert quarantine(tmp_path) == quarantine(run_with_damage)
+    for one, two in zip(metrics(tmp_path), metrics(run_with_damage), strict=True):
+        assert one["substituted"] == two["substituted"]
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+
+
+def test_a_run_with_damage_goes_on_in_any_epoch_to_the_same_numbers(run_with_damage, damaged_shards, tmp_path):
+    for steps in (2, 4, 9):
+        result = launch(damaged_shards.folder, tmp_path, *TOLERANT, f"train.max_steps={steps}")
+        assert result.returncode == 0, result.stderr
+    assert metrics(tmp_path) == metrics(run_with_damage)
+    assert quarantine(tmp_path) == quarantine(run_with_damage)
+
+
+def test_too_many_damaged_samples_stop_all_ranks_and_are_named(damaged_shards, tmp_path):
+    result = launch(damaged_shards.folder, tmp_path, "data.max_bad_share=0.1")
+    assert result.returncode == 1
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["status"] == "failed"
+    assert "2 clips of epoch 0 were replaced; data.max_bad_share 0.1 allows 1 of 12" in state["reason"]
+    assert f"{tmp_path / 'quarantine.jsonl'} lists all" in state["reason"]
+    assert all(entry["key"] in state["reason"] for entry in quarantine(tmp_path))
+    assert [entry["sample_id"] for entry in quarantine(tmp_path)] == list(DAMAGED)
+    assert "Traceback" not in result.stderr
+    assert state["reason"] in result.stdout
+
+
+def test_a_set_that_is_wholly_damaged_leaves_a_failed_state(tiny_shards, tmp_path):
+    shards = copy_with_damage(ShardSet.open(tiny_shards), tmp_path / "copy", *range(12))
+    result = launch(shards.folder, tmp_path / "run", "data.max_bad_share=1")
+    assert result.returncode == 1
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert state["status"] == "failed"
+    assert "12 samples in a row are damaged" in state["reason"]

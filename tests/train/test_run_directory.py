@@ -5,6 +5,7 @@ import json
 import pytest
 
 from xkd.config import load
+from xkd.pipelines.quarantine import Damage, Quarantine
 from xkd.train import run_directory
 from xkd.train.config import PretrainConfig
 
@@ -17,6 +18,7 @@ def configuration(run_dir, *fields):
     ("field", "says"),
     [
         ("seed=1", "seed was 0 and is now 1"),
+        ("data.canonical_nodes=7", "data.canonical_nodes was 16 and is now 7"),
         ("train.epochs=3", "train.epochs was 12.0 and is now 3.0"),
         ("train.global_batch=32", "train.global_batch was 16 and is now 32"),
         ("model.video.mask_ratio=0.5", "model.video.mask_ratio was 0.75 and is now 0.5"),
@@ -41,6 +43,18 @@ def test_the_same_configuration_and_another_number_of_steps_go_on(tmp_path):
     run_directory.prepare(configuration(tmp_path))
     run_directory.check(configuration(tmp_path))
     run_directory.check(configuration(tmp_path, "train.max_steps=5", "train.log_every=1", "train.checkpoint_every=7"))
+    run_directory.check(configuration(tmp_path, "data.read_ahead=5", "data.max_bad_share=0.2", "data.cache_dir=somewhere"))
+
+
+def test_damaged_samples_are_listed_and_read_back(tmp_path):
+    run_directory.write_quarantine(tmp_path, Quarantine())
+    assert not list(tmp_path.iterdir())
+    found = Quarantine([Damage(sample_id=5, key="a", shard="b", epoch=1, reason="c")])
+    run_directory.write_quarantine(tmp_path, found)
+    assert list(run_directory.read_quarantine(tmp_path)) == list(found)
+    (tmp_path / "quarantine.jsonl").write_text("[]\n")
+    with pytest.raises(ValueError, match=r"quarantine.jsonl:1: is not the entry of a damaged sample"):
+        run_directory.read_quarantine(tmp_path)
 
 
 def test_a_run_directory_that_is_a_file_is_refused_by_name(tmp_path):

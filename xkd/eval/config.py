@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from xkd.config import Settings
+from xkd.pipelines.config import DataConfig, Location
 
 UNTRAINED = "untrained"
 
@@ -33,10 +34,27 @@ class SupervisedConfig(Settings):
 
 
 class EvalShards(Settings):
-    """Shard folders; one that is not given is the run's own."""
+    """Shard folders, and where on this machine they are kept; what is not given is the run's own."""
 
-    train: Path | None = Field(None, description="shard folder that the classifier is fitted on")
-    test: Path | None = Field(None, description="shard folder that is scored")
+    train: Location | None = Field(None, description="shard folder (or URL) that the classifier is fitted on")
+    test: Location | None = Field(None, description="shard folder (or URL) that is scored")
+    stage_dir: Path | None = Field(None, description="copy the shards to this folder of node-local disk before use")
+    cache_dir: Path | None = Field(None, description="keep shards in this folder of node-local disk from their first use on")
+    cache_bytes: int | None = Field(None, gt=0, description="shards in cache_dir take no more than this")
+    allow_pipe: bool | None = Field(None, description="allow pipe: locations, which run the shell command that they name")
+
+    def over(self, data: DataConfig) -> DataConfig:
+        """A run's settings with those given here in place of its own; a folder given here is the only one."""
+        names = ("stage_dir", "cache_dir", "cache_bytes", "allow_pipe")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.stage_dir or self.cache_dir:
+            given = {"stage_dir": None, "cache_dir": None, "cache_bytes": None} | given
+        kept = data.model_copy(update=given)
+        if kept.stage_dir and kept.cache_dir:
+            raise ValueError("data: stage_dir copies every shard, cache_dir those in use: set one of them")
+        if kept.cache_bytes and not kept.cache_dir:
+            raise ValueError(f"data.cache_bytes: {kept.cache_bytes} limits data.cache_dir, which is not set: set it as well")
+        return kept
 
 
 class EvalConfig(Settings):

@@ -18,6 +18,7 @@ from xkd.eval.tables import markdown
 from xkd.model.xkd import XKD
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.storage import open_shards
 
 SPLITS = ("train", "test")
 
@@ -75,7 +76,7 @@ def identity(shards: ShardSet) -> dict:
     manifest = shards.manifest
     digest = hashlib.sha256("".join(shard.tar_sha256 for shard in manifest.shards).encode()).hexdigest()
     return {
-        "folder": str(shards.folder),
+        "folder": shards.location,
         "name": manifest.name,
         "split": manifest.split,
         "samples": manifest.num_samples,
@@ -100,7 +101,8 @@ def open_splits(architecture: Architecture, source: Path, chosen: EvalShards) ->
     for split, folder in folders.items():
         if folder is None:
             raise ValueError(f"data.{split}: no shard folder is given, and {source} names none")
-    shards = {split: ShardSet.open(folder) for split, folder in folders.items()}
+    data = chosen.over(architecture.data)
+    shards = {split: open_shards(folder, data) for split, folder in folders.items()}
     for shard_set in shards.values():
         shard_set.labels()  # refuses samples without exactly one label
     if shards["train"].classes != shards["test"].classes:

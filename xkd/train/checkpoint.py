@@ -16,11 +16,12 @@ from xkd.train.run_directory import write_atomically
 WEIGHTS = "weights.safetensors"
 
 
-def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Place) -> Path:
+def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Place, data: dict) -> Path:
     """Saves the run after `step` steps; every rank must call it. Returns the checkpoint's folder.
 
     The folder holds DeepSpeed's own state (to go on with), `weights.safetensors` (the whole network in fp32, to evaluate without
-    DeepSpeed) and `meta.json`. `checkpoints/latest` names it once it is complete; older checkpoints are deleted then.
+    DeepSpeed) and `meta.json`, with the loader's state `data`. `checkpoints/latest` names it once it is complete; older checkpoints
+    are deleted then.
     """
     checkpoints = run_dir / "checkpoints"
     temporary, final = checkpoints / f"step-{step:06d}.tmp", checkpoints / f"step-{step:06d}"
@@ -31,7 +32,8 @@ def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Plac
     engine.save(temporary)
     if place.rank == 0:
         save_file({name: tensor.detach().float().clone() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS)
-        write_atomically(temporary / "meta.json", json.dumps({"step": step, "world_size": place.world_size}) + "\n")
+        meta = {"step": step, "world_size": place.world_size, "data": data}
+        write_atomically(temporary / "meta.json", json.dumps(meta, indent=2) + "\n")
     dist.barrier()
     if place.rank == 0:
         for file in temporary.rglob("*"):
@@ -66,15 +68,17 @@ def latest(run_dir: Path) -> Path | None:
     return folder
 
 
-def restore(folder: Path, engine: Engine, place: Place) -> int:
-    """Brings the engine and its model back to a checkpoint. Returns the number of steps done.
+def restore(folder: Path, engine: Engine, place: Place) -> tuple[int, dict]:
+    """Brings the engine and its model back to a checkpoint. Returns the number of steps done and the loader's state.
 
-    Raises ValueError where the run continues with another number of ranks.
+    Raises ValueError where the run continues with another number of ranks, or the checkpoint holds no state of the loader.
     """
     meta = json.loads((folder / "meta.json").read_text())
     if meta["world_size"] != place.world_size:
         raise ValueError(
             f"{folder}: written by {meta['world_size']} ranks, this run has {place.world_size}: start it with {meta['world_size']}"
         )
+    if "data" not in meta:
+        raise ValueError(f"{folder}: was written by an earlier version and does not say which clips were seen: start a new run_dir")
     engine.load(folder)
-    return meta["step"]
+    return meta["step"], meta["data"]

@@ -68,6 +68,13 @@ def from_rank_0(value: T) -> T:
     return box[0]
 
 
+def exchange(own: list) -> list[list]:
+    """What each rank has, in rank order; all ranks must call it."""
+    boxes = [None] * dist.get_world_size()
+    dist.all_gather_object(boxes, own)
+    return boxes
+
+
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """Adds `values` over all ranks in place, and returns it."""
     dist.all_reduce(values)

@@ -6,14 +6,20 @@ from pathlib import Path
 
 from xkd.config import dump, load
 from xkd.env import environment
+from xkd.pipelines.quarantine import Quarantine
 from xkd.train.config import PretrainConfig
 
-MAY_CHANGE = {"train.max_steps", "train.log_every", "train.checkpoint_every"}
+QUARANTINE = "quarantine.jsonl"
+MAY_CHANGE = {  # alters no number of a run
+    *("train.max_steps", "train.log_every", "train.checkpoint_every"),
+    *("data.num_threads", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
+    *("data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
+}
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes `text` so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # a failing rank may write while another does
     with temporary.open("w") as file:
         file.write(text)
         file.flush()
@@ -24,7 +30,7 @@ def write_atomically(path: Path, text: str) -> None:
 def check(config: PretrainConfig) -> None:
     """Raises ValueError where the run directory belongs to a run of another configuration, naming every field that differs.
 
-    `train.max_steps` and how often to report and save may differ, since they alter no number of the run.
+    The fields of MAY_CHANGE may differ.
     """
     saved = config.run_dir / "config.yaml"
     if not saved.exists():
@@ -63,6 +69,17 @@ def _fields(tree: dict, prefix: str = "") -> dict:
         elif name not in MAY_CHANGE:
             flat[name] = value
     return flat
+
+
+def read_quarantine(folder: Path) -> Quarantine:
+    """The damaged samples that the run has found so far. Raises ValueError where the file is spoilt."""
+    return Quarantine.from_jsonl(folder / QUARANTINE)
+
+
+def write_quarantine(folder: Path, quarantine: Quarantine) -> None:
+    """Lists the damaged samples, if there are any."""
+    if len(quarantine):
+        write_atomically(folder / QUARANTINE, quarantine.to_jsonl())
 
 
 def write_state(folder: Path, status: str, **facts) -> None:

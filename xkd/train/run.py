@@ -1,0 +1,142 @@
+"""A pre-training run: from its configuration to its last checkpoint, on every rank."""
+
+import math
+import time
+
+import torch.distributed as dist
+
+from xkd.pipelines.loader import Loader
+from xkd.pipelines.storage import check_shards, open_shards
+from xkd.train import checkpoint, run_directory
+from xkd.train.config import PretrainConfig
+from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0
+from xkd.train.engine import join_process_group
+from xkd.train.metrics import MetricsWriter
+from xkd.train.trainer import Stopped, Trainer
+
+DONE, FAILED = 0, 1
+
+
+class TooManySubstituted(Stopped):
+    """Too many of the epoch's samples are damaged."""
+
+
+def train(config: PretrainConfig) -> int:
+    """Runs (or goes on with) the pre-training that `config` describes, on every rank. Returns the exit code.
+
+    Raises ValueError for a configuration, data or run directory that cannot be trained with, on every rank and before any process
+    group is made; RuntimeError for what goes wrong later. Either way state.json says how it ended.
+    """
+    place = find_place()
+    loader = _open_loader(config, place)
+    run_directory.check(config)
+    quarantine = run_directory.read_quarantine(config.run_dir)
+    found = checkpoint.latest(config.run_dir)
+    if place.rank == 0:
+        run_directory.prepare(config)
+    join_process_group()
+    found = from_rank_0(found)
+    trainer = Trainer(config, place, steps_per_epoch=len(loader))
+    start, state = checkpoint.restore(found, trainer.engine, place) if found else (0, loader.state_dict())
+    loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
+    total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
+    if place.rank == 0:
+        run_directory.write_state(config.run_dir, "running", step=start)
+        print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", flush=True)
+    try:
+        with loader, MetricsWriter(config.run_dir, total_steps=total, start_step=start, enabled=place.rank == 0) as metrics:
+            _run(trainer, loader, metrics, start, total, state["substituted"])
+    except Stopped as error:
+        _record_damage(config, loader, place)
+        return _finish(config, place, FAILED, "failed", reason=str(error))
+    except Exception as error:  # the launcher ends the other ranks, which know nothing of it
+        known = run_directory.read_quarantine(config.run_dir)
+        known.add(loader.quarantine)
+        run_directory.write_quarantine(config.run_dir, known)
+        run_directory.write_state(config.run_dir, "failed", reason=f"{type(error).__name__}: {error}")
+        raise RuntimeError(f"{config.run_dir}: training failed on rank {place.rank}") from error
+    return _finish(config, place, DONE, "done", step=total)
+
+
+def _open_loader(config: PretrainConfig, place: Place) -> Loader:
+    batch = config.train.global_batch
+    if batch % place.world_size:
+        raise ValueError(f"train.global_batch: {batch} clips cannot be cut into {place.world_size} equal parts: choose a multiple")
+    config.loss.check_batch(batch // place.world_size)
+    check_shards(config.data.train, config.data)  # before anything is copied
+    if config.data.test:
+        check_shards(config.data.test, config.data)  # not read here, but better missed now than after the run
+    shards = open_shards(config.data.train, config.data)
+    return Loader(
+        shards,
+        config.data,
+        preset="pretrain",
+        batch_size=batch // place.world_size,
+        seed=config.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+        device=claim_device(place),
+        exchange=exchange,
+    )
+
+
+def _finish(config: PretrainConfig, place: Place, exit_code: int, status: str, **facts) -> int:
+    """Leaves the outcome in state.json and, of a failure, on the screen; no rank ends, and has the launcher end others, before."""
+    if place.rank == 0:
+        run_directory.write_state(config.run_dir, status, **facts)
+        if exit_code:
+            print(f"{config.run_dir}: {status}: {facts['reason']}", flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+    return exit_code
+
+
+def _record_damage(config: PretrainConfig, loader: Loader, place: Place) -> None:
+    """Leaves the damaged samples that the ranks have found in the run directory; every rank must call it."""
+    loader.share()
+    if place.rank == 0:
+        run_directory.write_quarantine(config.run_dir, loader.quarantine)
+
+
+def _check_substituted(config: PretrainConfig, loader: Loader, substituted: int) -> None:
+    """Raises TooManySubstituted, on every rank, where so many clips of the epoch are more than `data.max_bad_share` of it."""
+    if substituted > loader.max_substituted:
+        loader.share()
+        listed = config.run_dir / run_directory.QUARANTINE
+        raise TooManySubstituted(f"{loader.too_many(substituted)}; {listed} lists all: delete it when they are mended")
+
+
+def _save(trainer: Trainer, loader: Loader, step: int) -> None:
+    """Saves a checkpoint. What it lacks of the loader's state, the damaged samples, is in the run directory before."""
+    config, place = trainer.config, trainer.place
+    state = {name: value for name, value in loader.state_dict().items() if name != "quarantine"}
+    _record_damage(config, loader, place)
+    checkpoint.save(config.run_dir, step, trainer.engine, trainer.model, place, state)
+
+
+def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, step: int, total: int, substituted: int) -> None:
+    """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
+    config, place = trainer.config, trainer.place
+    since, since_step, waited = time.monotonic(), step, loader.wait_seconds
+    while step < total:
+        for batch in loader:
+            numbers = trainer.step(batch, step)
+            step += 1
+            substituted += round(numbers["substituted"])
+            metrics.advance()
+            if step % config.train.log_every == 0 or step == total:
+                now = time.monotonic()
+                rate = {
+                    "epoch": step / trainer.steps_per_epoch,
+                    "clips_per_second": (step - since_step) * config.train.global_batch / (now - since),
+                    "data_wait_share": (loader.wait_seconds - waited) / (now - since),
+                }
+                metrics.write(step, {**numbers, **rate, "substituted": substituted})
+                since, since_step, waited = now, step, loader.wait_seconds
+            _check_substituted(config, loader, substituted)
+            if step == total or step % config.train.checkpoint_every == 0:
+                _save(trainer, loader, step)
+            if step == total:
+                return
+        substituted = 0
+        _record_damage(config, loader, place)
