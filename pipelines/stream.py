@@ -96,7 +96,7 @@ class ExampleStream:
             self.check_substituted()
 
     def close(self) -> None:
-        """End the threads and close the files."""
+        """End the threads and close the files, but not `shards.files`, which other streams of the set may use."""
         self._end_epoch()
         self._files.close()
 
@@ -175,10 +175,12 @@ class ExampleStream:
         tries = min(len(order), max(MAX_DAMAGED_IN_A_ROW, self.max_substituted + 1))
         passed_over = self.quarantine.passed_over(epoch)
         reader = EpochReader(self._source, self._training, epoch, order, self._sampler.streams, passed_over, tries)
-        told = self._sampler.uses(order, places).announce(self._shards.files, self._names, self._sampler.places_a_block)
+        told = self._sampler.uses(order, places).announce(
+            self._shards.files, self._names, self._sampler.places_a_block, self.config.read_ahead
+        )
         asked = (reader.ask(place) for place, _ in zip(places.tolist(), told, strict=False))
         self._files.resume()
-        with closing(read_ahead(reader.fetch, asked, self.config.read_ahead, self._files.interrupt)) as fetched:
+        with closing(told), closing(read_ahead(reader.fetch, asked, self.config.read_ahead, self._files.interrupt)) as fetched:
             for number in range(start_step, len(self)):
                 yield self._step(number, self._settled(fetched, reader), reader)
 
@@ -221,9 +223,10 @@ class ExampleStream:
         capacity = self._shards.files.capacity_bytes
         if capacity is None:
             return
-        sizes = np.array([shard.tar_bytes for shard in self._shards.manifest.shards])
         uses = self._sampler.uses(self._sampler.order(0), self._sampler.places())
-        needed = uses.needed_bytes(sizes, self._sampler.places_a_block)
+        tars = uses.most_at_hand(self._sampler.places_a_block + self.config.read_ahead)
+        # Other epochs have other shards at hand together, and perhaps one more.
+        needed = sum(sorted((shard.tar_bytes for shard in self._shards.manifest.shards), reverse=True)[: tars + 1])
         if needed > capacity:
             raise ValueError(
                 f"data.cache_bytes: {capacity} is too little: at a time, a rank reads from shards of {needed} bytes, those that it"
