@@ -9,7 +9,7 @@ soon has one byte at WANTED, shared by all who need it.
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
@@ -126,7 +126,10 @@ class Room:
                     if error.errno not in _DISK_FULL:
                         raise
                 if removable:
+                    free_bytes = self._free_bytes()
                     _remove(removable)
+                    if self._free_bytes() <= free_bytes:
+                        break  # it has other names, or is given back later: look again before another is lost
                 elif last_chance:
                     raise StorageError(self._disk_is_full(path, size))
                 else:
@@ -182,8 +185,12 @@ class Writing:
 
 
 def _remove(removable: list[Tar]) -> int:
-    """Remove the first of them; its size."""
+    """Remove the first of them; its size. Its room is free at once, even where it is open: readers find nothing in it any more."""
     tar = removable.pop(0)
+    with suppress(OSError), tar.path.open("r+b", buffering=0) as file:  # another user's has a name only, for us
+        tar.path.unlink()
+        if not os.fstat(file.fileno()).st_nlink:
+            file.truncate(0)
     tar.path.unlink(missing_ok=True)
     return tar.size
 

@@ -14,7 +14,7 @@ from xkd.pipelines.shard_files import ShardFiles
 MAX_OPEN = 128
 TRIES = 3
 SECONDS_BETWEEN_TRIES = 0.05
-MAX_REMOVALS = 20  # of a tar from its cache before it could be opened, in a row
+MAX_REMOVALS = 20  # of a tar from its cache before it could be read, in a row
 # The fault of this process or machine, not of the file.
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -22,8 +22,8 @@ OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 class OpenFiles:
     """At most `limit` tars of a set open at a time, besides those that are being read; safe for several threads.
 
-    A tar is asked for (`files.ensure`) when it is opened. One that was removed from its cache meanwhile stays readable here, until
-    the next tar is opened: then its disk space is given back.
+    A tar is asked for (`files.ensure`) when it is opened, and again when its cache has removed it, of which nothing is left then.
+    `files` belong to whoever opened the shard set: `close` leaves them alone.
     """
 
     def __init__(self, files: ShardFiles, limit: int = MAX_OPEN):
@@ -41,8 +41,7 @@ class OpenFiles:
         """
         for remaining in reversed(range(TRIES)):
             try:
-                descriptor = self._descriptor(path.stem)  # referred to until it is read
-                return pread_all(descriptor.number, offset, size)
+                return self._read(path.stem, offset, size)
             except OSError as error:
                 self._forget(path.stem)
                 if error.errno in OUT_OF_RESOURCES:
@@ -63,24 +62,31 @@ class OpenFiles:
         with self._lock:
             self._open.clear()
 
-    def _descriptor(self, name: str) -> "_Descriptor":
-        descriptor = self._open.get(name) or self._add(name, self._opened(name))
-        descriptor.last_use = next(self._uses)
-        return descriptor
-
-    def _add(self, name: str, opened: "_Descriptor") -> "_Descriptor":
-        with self._lock:
-            for other in [other for other, descriptor in self._open.items() if descriptor.is_removed()]:
-                del self._open[other]
-            if len(self._open) >= self._limit:
-                del self._open[min(self._open, key=lambda other: self._open[other].last_use)]
-            return self._open.setdefault(name, opened)
-
-    def _opened(self, name: str) -> "_Descriptor":
+    def _read(self, name: str, offset: int, size: int) -> bytes:
         for _ in range(MAX_REMOVALS):
             with suppress(FileNotFoundError):
-                return _Descriptor(self._files.ensure(name, self._stop))
-        return _Descriptor(self._files.ensure(name, self._stop))
+                descriptor = self._descriptor(name)  # referred to until it is read
+                data = pread_all(descriptor.number, offset, size)
+                if len(data) == size or not descriptor.is_removed():
+                    return data
+                self._forget(name)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _descriptor(self, name: str) -> "_Descriptor":
+        if descriptor := self._open.get(name):
+            descriptor.last_use = next(self._uses)
+            return descriptor
+        return self._add(name, _Descriptor(self._files.ensure(name, self._stop)))
+
+    def _add(self, name: str, opened: "_Descriptor") -> "_Descriptor":
+        """The descriptor to use: another thread may have been first."""
+        with self._lock:
+            opened.last_use = next(self._uses)  # before others see it, who would take it for the one unused for longest
+            for other in [other for other, descriptor in self._open.items() if descriptor.is_removed()]:
+                del self._open[other]
+            if name not in self._open and len(self._open) >= self._limit:
+                del self._open[min(self._open, key=lambda other: self._open[other].last_use)]
+            return self._open.setdefault(name, opened)
 
     def _forget(self, name: str) -> None:
         with self._lock:

@@ -15,13 +15,17 @@ class Stopped(StorageError):
 
 
 class ShardFiles(Protocol):
-    """Gives the tars of a set by shard name; safe for several threads."""
+    """Gives the tars of a set by shard name; safe for several threads.
+
+    They belong to whoever opened the set: its readers, of which there may be several, never close them.
+    """
 
     capacity_bytes: int | None  # tars beyond this are removed again, those unused for longest first; None: never
 
     def ensure(self, name: str, stop: Event | None = None) -> Path:
-        """The tar of a shard, there when this returns; where there is a capacity it may be gone before it is opened: ask again.
+        """The tar of a shard, there when this returns.
 
+        Where there is a capacity it may be gone before it is opened, or empty and without a name before it is read: ask again.
         Raises StorageError, and Stopped soon after `stop` is set.
         """
 

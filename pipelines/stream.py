@@ -101,7 +101,7 @@ class ExampleStream:
             self.check_substituted()
 
     def close(self) -> None:
-        """End the threads and close the files."""
+        """End the threads and close the files, but not `shards.files`, which other streams of the set may use."""
         self._end_epoch()
         self._files.close()
 
@@ -193,11 +193,13 @@ class ExampleStream:
         passed_over = self.quarantine.passed_over(epoch)
         reader = EpochReader(self._source, self._training, epoch, order, self._sampler.streams, passed_over, tries)
         self._reader = reader
-        told = self._sampler.uses(order, places).announce(self._shards.files, self._names, self._sampler.places_a_block)
+        told = self._sampler.uses(order, places).announce(
+            self._shards.files, self._names, self._sampler.places_a_block, self.config.read_ahead
+        )
         asked = (reader.ask(place) for place, _ in zip(places.tolist(), told, strict=False))
         self._files.resume()
         fetch = self.reading.timed(reader.fetch)
-        with closing(read_ahead(fetch, asked, self.config.read_ahead, self._files.interrupt)) as fetched:
+        with closing(told), closing(read_ahead(fetch, asked, self.config.read_ahead, self._files.interrupt)) as fetched:
             for number in range(start_step, len(self)):
                 yield self._step(number, self._settled(fetched, reader), reader)
 
@@ -250,9 +252,10 @@ class ExampleStream:
         capacity = self._shards.files.capacity_bytes
         if capacity is None:
             return
-        sizes = np.array([shard.tar_bytes for shard in self._shards.manifest.shards])
         uses = self._sampler.uses(self._sampler.order(0), self._sampler.places())
-        needed = uses.needed_bytes(sizes, self._sampler.places_a_block)
+        tars = uses.most_at_hand(self._sampler.places_a_block + self.config.read_ahead)
+        # Other epochs have other shards at hand together, and perhaps one more.
+        needed = sum(sorted((shard.tar_bytes for shard in self._shards.manifest.shards), reverse=True)[: tars + 1])
         if needed > capacity:
             raise ValueError(
                 f"data.cache_bytes: {capacity} is too little: at a time, a rank reads from shards of {needed} bytes, those that it"

@@ -1,4 +1,4 @@
-"""Which shards a rank reads when: what it must have at hand, what it needs next, and how many bytes that is at most."""
+"""Which shards a rank reads when: what it must have at hand, what it needs next, and how many that are at most."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,22 +28,23 @@ class ShardUses:
         """Shards whose use is under way at a place or begins within `beyond` places of it, those needed first in front."""
         return self.shards[(self.first <= place + beyond) & (self.last >= place)]
 
-    def needed_bytes(self, shard_bytes: np.ndarray, beyond: int) -> int:
-        """The most bytes that are `at_hand` at any place, of shards of these sizes."""
-        sizes, enters = shard_bytes[self.shards], self.first - beyond
-        leaves = np.argsort(self.last)
-        entered = np.cumsum(sizes)
-        left = np.concatenate([[0], np.cumsum(sizes[leaves])])
-        return int(np.max(entered - left[np.searchsorted(self.last[leaves], np.maximum(enters, 0))], initial=0))
+    def most_at_hand(self, beyond: int) -> int:
+        """The most shards that are `at_hand` at any place."""
+        enters = np.maximum(self.first - beyond, 0)
+        left = np.searchsorted(np.sort(self.last), enters)
+        return int(np.max(np.searchsorted(np.sort(enters), enters, side="right") - left, initial=0))
 
-    def announce(self, files: ShardFiles, names: Sequence[str], beyond: int) -> Iterator[None]:
-        """Keeps `files` told of what is `at_hand` (by the names of all shards); to be advanced once before each place is read."""
+    def announce(self, files: ShardFiles, names: Sequence[str], beyond: int, behind: int = 0) -> Iterator[None]:
+        """Keeps `files` told of what is `at_hand` (by the names of all shards); to be advanced once before each place is read.
+
+        Up to `behind` places before it may still be being read. Closed, it says that nothing is needed any more.
+        """
         gains = set(np.maximum(self.first - beyond, 0).tolist())
         place = 0
         try:
             while True:
                 if place in gains:
-                    files.ahead([names[shard] for shard in self.at_hand(place, beyond)])
+                    files.ahead([names[shard] for shard in self.at_hand(place - behind, beyond + behind)])
                 yield
                 place += 1
         finally:

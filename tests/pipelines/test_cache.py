@@ -109,6 +109,16 @@ def test_the_tar_unused_for_longest_makes_way(server, tmp_path, tar_bytes):
     assert tars(tmp_path) == [NAMES[0], NAMES[2], NAMES[3]]
 
 
+def test_the_room_of_a_removed_tar_is_free_even_where_it_is_open_but_not_that_of_one_with_another_name(server, tmp_path, tar_bytes):
+    cache = open_cache(server, tmp_path / "cache", 2 * tar_bytes)
+    with cache.ensure(NAMES[0]).open("rb") as opened, cache.ensure(NAMES[1]).open("rb") as linked:
+        os.link(linked.name, tmp_path / "mine.tar")
+        for name in NAMES[2:4]:
+            cache.ensure(name)
+        assert (os.fstat(opened.fileno()).st_nlink, os.fstat(opened.fileno()).st_size) == (0, 0)
+    assert (tmp_path / "mine.tar").read_bytes() == original(server, NAMES[1])
+
+
 def test_filling_ahead_stops_at_the_limit_and_goes_on_when_the_window_moves(server, tmp_path, tar_bytes):
     """What is announced is not removed for what comes after it."""
     cache = open_cache(server, tmp_path, 3 * tar_bytes)
@@ -284,6 +294,7 @@ RUN = """
 import os, random, sys
 from pathlib import Path
 from xkd.pipelines.cache import ShardCache
+from xkd.pipelines.cache_room import Room
 from xkd.pipelines.remote import open_remote
 from xkd.pipelines.transfer import Patience
 
@@ -317,6 +328,11 @@ elif what == "raise":
 elif what == "exit":
     cache.ahead(names)
     cache.ensure(names[0])
+elif what == "linked":
+    for name in names[:2]:
+        os.link(cache.ensure(name), Path(folder) / name)
+    with Room(Path(folder), None, True).writing(cache.folder / f"{names[2]}.tar", 10**9) as refusal:
+        print(refusal)
 elif what == "hammer":
     draw = random.Random(int(rest[0]))
     order = draw.choices(names, k=int(rest[1]))
@@ -433,10 +449,14 @@ SMALL_DISK = 'mount -t tmpfs -o size="$2" none "$1" && head -c "$3" /dev/zero > 
 
 
 def on_a_small_disk(folder, size, others, server, what, *rest):
+    return on_a_small_disk_run(folder, size, others, ON_A_SMALL_DISK, server.url, folder, 0, what, *rest)
+
+
+def on_a_small_disk_run(folder, size, others, code, *arguments):
     unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, "sh", str(folder), str(size), str(others)]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let us mount a small disk")
-    arguments = [sys.executable, "-c", ON_A_SMALL_DISK, server.url, folder, 0, what, *rest]
+    arguments = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     return subprocess.run([*unshare, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
 
@@ -461,6 +481,14 @@ def test_a_cache_on_a_full_disk_goes_on_with_fewer_tars(server, tmp_path, tar_by
     assert done.stdout.startswith("all right\n")
     assert 1 <= done.stdout.count(".tar") <= 4
     assert ".part" not in done.stdout
+
+
+def test_tars_whose_removal_frees_nothing_are_not_all_removed_at_once(server, tmp_path, tar_bytes):
+    """They have other names: so have those of a file system that keeps snapshots, or that frees room later."""
+    done = on_a_small_disk(tmp_path, 5 * tar_bytes, 0, server, "linked")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Refusal.FULL\n")
+    assert done.stdout.count(".tar") == 1
 
 
 @pytest.mark.parametrize("what", ["stage", "ensure"])

@@ -78,6 +78,39 @@ def test_a_file_removed_between_asking_and_opening_is_asked_for_again(folder):
     assert OpenFiles(Evicting(folder)).pread(folder / "shard-0.tar", 0, 9) == b"back"
 
 
+def test_a_file_of_which_nothing_is_left_is_asked_for_again(folder):
+    files = OpenFiles(LocalFiles(folder))
+    path = folder / "shard-0.tar"
+    files.pread(path, 0, 1)
+    with path.open("r+b") as removed:
+        path.unlink()
+        removed.truncate(0)
+    path.write_bytes(b"back")
+    assert files.pread(path, 0, 4) == b"back"
+
+
+def test_two_threads_that_open_one_file_close_no_other_for_it(folder):
+    both, asked = threading.Barrier(2), []
+
+    class Together(LocalFiles):
+        def ensure(self, name, stop=None):
+            asked.append(name)
+            if name == "shard-2":
+                both.wait(60)
+            return super().ensure(name)
+
+    files = OpenFiles(Together(folder), limit=2)
+    for number in (0, 1):
+        files.pread(folder / f"shard-{number}.tar", 0, 1)
+    threads = [threading.Thread(target=files.pread, args=(folder / "shard-2.tar", 0, 1)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    files.pread(folder / "shard-1.tar", 0, 1)
+    assert sorted(asked) == ["shard-0", "shard-1", "shard-2", "shard-2"]
+
+
 def test_a_file_that_cannot_be_read_is_tried_again_and_then_named_so(folder):
     class Counting(LocalFiles):
         tries = 0

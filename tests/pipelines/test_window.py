@@ -26,10 +26,9 @@ def test_what_is_at_hand_is_in_use_or_soon_will_be_and_comes_in_the_order_of_use
 
 
 @given(sequence=SEQUENCES, beyond=st.integers(0, 50))
-def test_needed_bytes_are_the_most_at_hand_at_any_place(sequence, beyond):
-    sizes = 2 ** np.arange(7)
-    most = max(sum(2**shard for shard in at_hand(sequence, place, beyond)) for place in range(len(sequence)))
-    assert ShardUses.of(sequence).needed_bytes(sizes, beyond) == most
+def test_the_most_at_hand_is_that_of_any_place(sequence, beyond):
+    most = max(len(at_hand(sequence, place, beyond)) for place in range(len(sequence)))
+    assert ShardUses.of(sequence).most_at_hand(beyond) == most
 
 
 class Told:
@@ -40,11 +39,12 @@ class Told:
         self.names = names
 
 
-@given(sequence=SEQUENCES, beyond=st.integers(0, 50))
-def test_files_are_told_of_all_that_is_at_hand_before_it_is_read(sequence, beyond):
+@given(sequence=SEQUENCES, beyond=st.integers(0, 50), behind=st.integers(0, 9))
+def test_files_are_told_of_all_that_is_at_hand_before_it_is_read_and_until_it_is_read(sequence, beyond, behind):
     files, names = Told(), "abcdefg"
-    announced = ShardUses.of(sequence).announce(files, names, beyond)
+    announced = ShardUses.of(sequence).announce(files, names, beyond, behind)
     for place, _ in enumerate(islice(announced, len(sequence))):
-        assert {names[shard] for shard in at_hand(sequence, place, beyond)} <= set(files.names)
+        being_read = set(sequence[max(0, place - behind) : place].tolist())
+        assert {names[shard] for shard in at_hand(sequence, place, beyond) | being_read} <= set(files.names)
     announced.close()
     assert files.names == []
