@@ -34,15 +34,19 @@ class TorchViews:
 
 
 def video_transform(view: VideoView, video: VideoConfig) -> v2.Compose:
-    """The random transform of one view, of which each draw holds for all frames."""
+    """The random transform of one view, of which each draw holds for all frames.
+
+    In the cheapest of the usual orders: crop and resize bytes, channels last as decoders give them; then colours of floats, planar.
+    """
     kernel = int(BLUR_KERNEL_SHARE * view.size) // 2 * 2 + 1
     steps = {
         v2.RandomResizedCrop(view.size, view.scale, view.ratio, antialias=True): True,
         v2.RandomHorizontalFlip(view.flip): view.flip,
+        v2.Lambda(torch.Tensor.contiguous): True,
+        v2.ToDtype(torch.float32, scale=True): True,
         v2.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue): recolours(view),
         v2.RandomGrayscale(view.gray): view.gray,
         v2.RandomApply([v2.GaussianBlur(kernel, view.blur_sigma)], view.blur): view.blur,
-        v2.ToDtype(torch.float32, scale=True): True,
         v2.Normalize(video.mean, video.std): True,
     }
     return v2.Compose([step for step, wanted in steps.items() if wanted])
