@@ -1,61 +1,143 @@
-"""Clips a second and CPU time a clip of the pre-training loader, from shards to normalised views."""
+"""Clips a second and CPU time a clip of loading, from shards to normalised views: ours, its stages, and other loaders."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import chain, count, islice
 from pathlib import Path
 
+import psutil
+import torch
+
 from xkd.benchmarks import command
-from xkd.benchmarks.harness import Round, measure
-from xkd.benchmarks.shards import given_or_made
+from xkd.benchmarks.harness import MIB, Measurement, Round, measure
+from xkd.benchmarks.peers import PEERS, stages
+from xkd.benchmarks.peers.needs import NOTHING, Needs
+from xkd.benchmarks.peers.stages import STAGES
+from xkd.benchmarks.peers.work import SEED, Epoch, Work
+from xkd.benchmarks.results import COLUMNS, SHOWN, Recorder, Row
+from xkd.benchmarks.shards import given_or_natural
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.storage import open_shards
+from xkd.pipelines.stages import profile
 
-# What one training example holds: that of the demo, or that of the method.
+# What one training example holds: that of the demo, that of the method, or little.
+SMALL = {"clip_seconds": 1, "video": {"global_view": {"size": 32}, "local_view": {"size": 16, "frames": 4}}}
 GEOMETRIES = {
     "demo": lambda: load("pretrain/demo.yaml", [], schemas()).data,
-    "default": lambda: DataConfig(train=Path("none")),
+    "default": lambda: DataConfig(train="none"),
+    "small": lambda: DataConfig(train="none", audio={"num_mels": 16, "local_view": {"seconds": 0.5}}, **SMALL),
 }
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a round loads: one epoch of the shards."""
-
-    shards: Path
-    data: DataConfig
-    batch_size: int
+OURS = "xkd"
+PROVIDERS = {OURS: NOTHING} | {name: peer.needs for name, peer in PEERS.items()}
+CODECS = ("vp9", "mjpeg")
+STEADY = 10  # stretches of a soak, of which the memory is recorded
+LOADER_COLUMNS = (*COLUMNS, "versions", "not_measured")
 
 
 @contextmanager
 def setup(work: Work, provider: str) -> Iterator[Round]:
-    """The loader, one epoch a round: it begins with nothing read ahead and ends so."""
-    assert provider == "xkd", provider
+    """A loader, one epoch a round: it begins with nothing read ahead and ends so."""
+    torch.set_num_threads(work.data.num_threads)
     epochs = count()
-    with Loader(open_shards(work.shards, work.data), work.data, preset="pretrain", batch_size=work.batch_size) as loader:
-        yield lambda lap: sum(len(batch.sample_ids) for batch in loader.epoch(next(epochs)))
+    with ours(work) if provider == OURS else PEERS[provider].open(work) as epoch:
+        yield lambda lap: sum(len(views["video_global"]) for views in epoch(next(epochs)))
+
+
+@contextmanager
+def ours(work: Work) -> Iterator[Epoch]:
+    with Loader(work.shard_set, work.data, preset="pretrain", batch_size=work.batch_size, seed=SEED) as loader:
+        yield lambda number: map(vars, loader.epoch(number))
+
+
+def available(providers: Mapping[str, Needs]) -> dict[str, str | None]:
+    """Each provider, with the reason where it cannot run here."""
+    return {name: needs.missing() for name, needs in providers.items()}
+
+
+def rows(recorder: Recorder, case: str, measurements: Sequence[Measurement], needs: Mapping[str, Needs]) -> Iterator[Row]:
+    for measurement, row in zip(measurements, recorder.rows(case, "clip", measurements), strict=True):
+        yield row | {"versions": needs.get(measurement.provider, NOTHING).versions(), "not_measured": ""}
+
+
+def absent(recorder: Recorder, case: str, provider: str, reason: str) -> Row:
+    """The row of what cannot run here."""
+    blank = dict.fromkeys(LOADER_COLUMNS, "")
+    return blank | recorder.origin | {"case": case, "unit": "clip", "provider": provider, "not_measured": reason}
+
+
+def own_stages(work: Work, rounds: int) -> list[Measurement]:
+    """What each stage of our loader takes."""
+    batches = min(4, len(work.samples) // work.batch_size)
+    settings = {"batch_size": work.batch_size, "batches": batches, "rounds": rounds}
+    items = batches * work.batch_size
+    return [
+        Measurement(OURS, stage, rounds, items, *[items * cost.wall_seconds] * 3, items * cost.cpu_seconds)
+        for stage, cost in profile(work.shard_set, work.data, **settings).items()
+        if stage != "loader"  # measured above, and longer
+    ]
+
+
+def soak(work: Work, batches: int) -> Iterator[Measurement]:
+    """Loads so many batches, epoch after epoch: the highest memory of this process in each tenth of them."""
+    size = max(1, batches // STEADY)
+    process, peak, start, cpu_start = psutil.Process(), 0.0, time.perf_counter(), time.process_time()
+    with ours(work) as epoch:
+        endless = chain.from_iterable(map(epoch, count()))
+        for number, _ in enumerate(islice(endless, size * STEADY), 1):
+            peak = max(peak, process.memory_info().rss / MIB)
+            if number % size == 0:
+                wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+                part = f"batches {number - size + 1}-{number}"
+                yield Measurement(OURS, part, 1, size * work.batch_size, wall, wall, wall, cpu, peak_mib=peak)
+                peak, start, cpu_start = 0.0, time.perf_counter(), time.process_time()
+
+
+def measured(work: Work, case: str, providers: Collection[str], rounds: int, recorder: Recorder) -> Iterator[Row]:
+    """The rows of one piece of work: loaders, our stages, the same stages by others."""
+    wanted = {name: PROVIDERS[name] for name in providers}
+    reasons = available(wanted)
+    ready = [name for name, reason in reasons.items() if reason is None]
+    yield from rows(recorder, case, measure(partial(setup, work), ready, rounds=rounds, warmup=1, memory=True), wanted)
+    yield from (absent(recorder, case, name, reason) for name, reason in reasons.items() if reason)
+    if OURS in wanted and len(work.samples) >= stages.CLIPS:
+        yield from rows(recorder, case, own_stages(work, rounds), {})
+    if len(wanted) > 1 and len(work.samples) >= stages.CLIPS:
+        needs = {name: stage.needs for name, stage in STAGES.items()}
+        reasons = available(needs)
+        ready = [name for name, reason in reasons.items() if reason is None]
+        yield from rows(recorder, case, measure(partial(stages.setup, work), ready, rounds=rounds, warmup=1), needs)
+        yield from (absent(recorder, case, name, reason) for name, reason in reasons.items() if reason)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.parser("loader", "Load clips from shards.", rounds=5)
-    parser.add_argument("--shards", type=Path, help="shard folder to read (default: a temporary one of AV-Digits clips of 5 s)")
-    parser.add_argument("--clips", type=int, default=64, help="clips of the temporary one, which is a round (default 64)")
-    parser.add_argument("--geometry", nargs="+", choices=GEOMETRIES, default=list(GEOMETRIES), help="default: both")
+    parser = command.parser("loader", "Load clips from shards, with this project's loader and with others.", rounds=5)
+    parser.add_argument("--shards", type=Path, help="shard folder to read (default: temporary ones of made clips of 10 s)")
+    parser.add_argument("--clips", type=int, default=64, help="clips of a temporary one, which is a round (default 64)")
+    parser.add_argument("--codec", nargs="+", choices=CODECS, default=list(CODECS), help="of temporary ones (default: both)")
+    parser.add_argument("--providers", nargs="+", choices=PROVIDERS, default=list(PROVIDERS), help="(default: all)")
+    parser.add_argument("--geometry", nargs="+", choices=GEOMETRIES, default=["default"], help="(default: default)")
     parser.add_argument("--batch-size", type=int, default=8, help="(default 8)")
-    parser.add_argument("--threads", type=int, default=1, help="DALI threads (default 1)")
+    parser.add_argument("--threads", type=int, default=1, help="DALI's threads, and torch's in a process (default 1)")
+    parser.add_argument("--workers", type=int, default=0, help="processes of loaders of torch or webdataset (default: none)")
+    parser.add_argument("--soak", type=int, metavar="N", help="instead, load N batches with ours and record its memory")
     arguments = list(arguments or [])
     options = parser.parse_args(arguments)
-    recorder, rows = command.recorder("loader", arguments), []
-    with given_or_made(options.shards, options.clips) as shards:
-        for name in options.geometry:
-            data = GEOMETRIES[name]().model_copy(update={"num_threads": options.threads})
-            work = Work(shards, data, options.batch_size)
-            measurements = measure(partial(setup, work), ["xkd"], rounds=options.rounds, warmup=1, memory=True)
-            rows += recorder.rows(f"geometry={name} batch={options.batch_size} threads={options.threads}", "clip", measurements)
-    command.finish(rows, options.csv)
+    recorder, found = command.recorder("loader", arguments), []
+    for codec in ["given"] if options.shards else options.codec:
+        with given_or_natural(options.shards, options.clips, codec) as shards:
+            for name in options.geometry:
+                data = GEOMETRIES[name]().model_copy(update={"num_threads": options.threads})
+                work = Work(shards, data, options.batch_size, options.workers)
+                case = (
+                    f"geometry={name} {work.stored} batch={options.batch_size} threads={options.threads} workers={options.workers}"
+                )
+                if options.soak:
+                    found += rows(recorder, case, list(soak(work, options.soak)), {})
+                else:
+                    found += measured(work, case, options.providers, options.rounds, recorder)
+    command.finish(found, options.csv, columns=LOADER_COLUMNS, shown=(*SHOWN, "not_measured"))
     return 0

@@ -1,4 +1,4 @@
-"""Makes the shards that a benchmark reads when it is given none: AV-Digits clips, converted as any dataset is."""
+"""Makes the shards that a benchmark reads when it is given none: converted, as any dataset is, from clips that are made."""
 
 import os
 import tempfile
@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 NUM_FRAMES = 40  # 5 s, more than a default clip lasts
+DIFFERENT_CLIPS = 4  # of the others; encoding one takes seconds
+SHARD_SAMPLES = 16
 
 
 @contextmanager
@@ -25,4 +27,26 @@ def given_or_made(folder: Path | None, clips: int) -> Iterator[Path]:
         source, shards = Path(made) / "source", Path(made) / "shards"
         write_dataset(source, train=clips, test=0, seed=0, workers=workers, settings=replace(RECIPE, num_frames=NUM_FRAMES))
         write_shards(source, shards, split="train", workers=workers)
+        yield shards
+
+
+@contextmanager
+def given_or_natural(folder: Path | None, clips: int, codec: str) -> Iterator[Path]:
+    """The shard folder given, or one of that many clips of 10 s like downloaded ones (some the same, each stored for itself)."""
+    if folder:
+        yield folder
+        return
+    from xkd.benchmarks.convert import write_source
+    from xkd.pipelines.convert.write import write_shards
+
+    with tempfile.TemporaryDirectory() as made:
+        source, shards = Path(made) / "source", Path(made) / "shards"
+        (source / "clips").mkdir(parents=True)
+        files = [source / "clips" / f"{number:05d}.mp4" for number in range(clips)]
+        for number, file in enumerate(files):
+            if number < DIFFERENT_CLIPS:
+                write_source(file, number)
+            else:
+                os.link(files[number % DIFFERENT_CLIPS], file)
+        write_shards(source, shards, split="train", codec=codec, shard_samples=SHARD_SAMPLES)
         yield shards

@@ -16,12 +16,15 @@ COLOUR_UNIFORMS = 6
 MID_GREY = 128
 LUMA = (0.299, 0.587, 0.114)
 RGB_TO_YIQ = np.array([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)])  # as DALI's color_twist has it
+YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 ORDERS = tuple(permutations(range(4)))
 
 
 def affine(matrix, offset=(0, 0, 0)) -> np.ndarray:
     """x -> matrix @ x + offset as a 4 x 4 matrix, so that maps compose by `@`, the last one leftmost."""
-    return np.block([[np.asarray(matrix), np.reshape(offset, (3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
+    whole = np.eye(4)
+    whole[:3, :3], whole[:3, 3] = matrix, offset
+    return whole
 
 
 def brightness(factor: float) -> np.ndarray:
@@ -52,8 +55,9 @@ def normalisation(video: VideoConfig) -> np.ndarray:
 
 
 def _in_yiq(chroma) -> np.ndarray:
-    in_yiq = np.block([[np.ones((1, 1)), np.zeros((1, 2))], [np.zeros((2, 1)), np.asarray(chroma)]])
-    return affine(np.linalg.inv(RGB_TO_YIQ) @ in_yiq @ RGB_TO_YIQ)
+    in_yiq = np.eye(3)
+    in_yiq[1:, 1:] = chroma
+    return affine(YIQ_TO_RGB @ in_yiq @ RGB_TO_YIQ)
 
 
 def draw_colour(uniform: np.ndarray, view: VideoView) -> np.ndarray:
@@ -76,7 +80,8 @@ def recolour(pixels_RTHWC: torch.Tensor, maps_R34: np.ndarray, buffers: Buffers)
     rows, frames, height, width, channels = pixels_RTHWC.shape
     maps_R34 = torch.from_numpy(maps_R34).to(pixels_RTHWC.device)
     result = buffers.empty((rows, channels, frames * height * width), pixels_RTHWC.device)
+    planes = torch.empty_like(result[0])
     for row in range(rows):
-        planes = pixels_RTHWC[row].permute(3, 0, 1, 2).reshape(channels, -1).float()
+        planes.copy_(pixels_RTHWC[row].reshape(-1, channels).T)  # planar, which the product takes best
         torch.addmm(maps_R34[row, :, 3:], maps_R34[row, :, :3], planes, out=result[row])
     return result.view(rows, channels, frames, height, width)

@@ -49,7 +49,7 @@ def test_a_file_with_other_columns_is_left_alone_and_named(recorder, tmp_path):
     assert path.read_text() == "date,benchmark,speed\n"
 
 
-@pytest.mark.parametrize("benchmark", ["convert", "decode", "loader", "step"])
+@pytest.mark.parametrize("benchmark", ["convert", "decode", "step"])
 def test_committed_results_say_where_they_come_from(benchmark):
     rows = read_csv(RESULTS / f"{benchmark}.csv")
     assert rows
