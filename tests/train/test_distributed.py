@@ -1,11 +1,15 @@
 """A rank's place, and the gather that gradients pass through, on real gloo ranks."""
 
+import time
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from xkd.train.distributed import VARIABLES, Place, find_place, gather
+from xkd.pipelines.shard_files import StorageError
+from xkd.train.distributed import VARIABLES, Place, find_place, gather, together
 
 WORLD_SIZE, ROWS, WIDTH = 2, 3, 4
 
@@ -38,6 +42,36 @@ def test_a_loss_on_gathered_rows_has_the_gradient_of_one_process(tmp_path):
     for value, gradient in results.values():
         torch.testing.assert_close(torch.tensor(value), loss.detach(), rtol=1e-6, atol=0)
         torch.testing.assert_close(torch.tensor(gradient), weight.grad, rtol=1e-5, atol=1e-5)
+
+
+def run_slow_rank(rank, store, results, failing):
+    """Rank 1 takes longer than other operations may, and rank `failing` raises."""
+    limit = timedelta(seconds=1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE, timeout=limit)
+
+    def work():
+        time.sleep(3 * rank)
+        if rank == failing:
+            raise StorageError("no answer")
+        return rank
+
+    try:
+        results[rank] = together(work)
+    except StorageError as error:
+        results[rank] = str(error)
+    dist.destroy_process_group()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [(None, {0: 0, 1: 1}), (0, dict.fromkeys((0, 1), "no answer")), (1, dict.fromkeys((0, 1), "no answer"))],
+)
+def test_ranks_wait_for_the_slowest_and_fail_together(tmp_path, failing, expected):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(run_slow_rank, (tmp_path / "store", results, failing), nprocs=WORLD_SIZE)
+        assert dict(results) == expected
 
 
 @pytest.fixture

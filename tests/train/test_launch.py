@@ -1,7 +1,9 @@
 """Pre-training through the real deepspeed launcher, two ranks over gloo."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.pipelines.damage import copy_with_damage
+from tests.pipelines.shard_server import Fault, ShardServer
+from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
 from xkd.train.distributed import free_port
 
@@ -94,6 +98,33 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(tiny_shards, tm
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["status"] == "failed"
     assert "the loss is" in state["reason"]
+
+
+def test_a_shard_that_cannot_be_staged_stops_all_ranks_with_a_reason(tiny_shards, tmp_path):
+    with ShardServer(tiny_shards) as server:
+        server.faults["train-000001.tar"] = itertools.repeat(Fault(status=403))
+        result = launch(server.url, tmp_path / "run", f"data.stage_dir={tmp_path / 'stage'}")
+    assert result.returncode == 1
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert state["status"] == "failed"
+    assert "train-000001.tar: cannot be read (http status 403)" in state["reason"]
+    assert state["reason"] in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_a_run_goes_on_with_its_shards_elsewhere_and_with_no_others(finished_run, tiny_shards, media_folder, tmp_path):
+    run_dir = tmp_path / "run"
+    assert launch(tiny_shards, run_dir, "train.max_steps=2").returncode == 0
+    configuration = (run_dir / "config.yaml").read_text()
+    write_shards(media_folder, tmp_path / "others", split="train", workers=1, shard_samples=6)
+    result = launch(tmp_path / "others", run_dir)
+    assert result.returncode != 0
+    assert "shards_sha256 was" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (run_dir / "config.yaml").read_text() == configuration
+    result = launch(shutil.copytree(tiny_shards, tmp_path / "moved"), run_dir)
+    assert result.returncode == 0, result.stderr
+    assert metrics(run_dir) == metrics(finished_run)
 
 
 DAMAGED = (1, 6)

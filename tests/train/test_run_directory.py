@@ -26,24 +26,32 @@ def configuration(run_dir, *fields):
     ],
 )
 def test_a_changed_field_is_refused_by_name(tmp_path, field, says):
-    run_directory.prepare(configuration(tmp_path))
+    run_directory.record(configuration(tmp_path))
     with pytest.raises(ValueError, match="another configuration") as refused:
         run_directory.check(configuration(tmp_path, field))
     assert says in str(refused.value)
 
 
 def test_swapped_values_are_a_change_too(tmp_path):
-    run_directory.prepare(configuration(tmp_path, "model.video.mask_ratio=0.6", "model.audio.mask_ratio=0.5"))
+    run_directory.record(configuration(tmp_path, "model.video.mask_ratio=0.6", "model.audio.mask_ratio=0.5"))
     with pytest.raises(ValueError, match=r"model.video.mask_ratio was 0.6.*model.audio.mask_ratio was 0.5"):
         run_directory.check(configuration(tmp_path, "model.video.mask_ratio=0.5", "model.audio.mask_ratio=0.6"))
 
 
 def test_the_same_configuration_and_another_number_of_steps_go_on(tmp_path):
     run_directory.check(configuration(tmp_path / "new"))
-    run_directory.prepare(configuration(tmp_path))
+    run_directory.record(configuration(tmp_path))
     run_directory.check(configuration(tmp_path))
     run_directory.check(configuration(tmp_path, "train.max_steps=5", "train.log_every=1", "train.checkpoint_every=7"))
     run_directory.check(configuration(tmp_path, "data.read_ahead=5", "data.max_bad_share=0.2", "data.cache_dir=somewhere"))
+
+
+def test_shards_may_be_read_from_elsewhere_and_a_new_token_is_not_told(tmp_path):
+    run_directory.record(configuration(tmp_path, "data.train=https://host/set?token=old", "data.stage_dir=stage"))
+    run_directory.check(configuration(tmp_path, "data.train=https://host/set?token=new", "data.test=moved", "data.stage_dir=other"))
+    with pytest.raises(ValueError, match="another configuration") as refused:
+        run_directory.check(configuration(tmp_path, "data.train=https://host/set?token=new", "seed=1"))
+    assert "token" not in str(refused.value)
 
 
 def test_damaged_samples_are_listed_and_read_back(tmp_path):

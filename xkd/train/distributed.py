@@ -2,13 +2,20 @@
 
 import os
 import socket
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from xkd.pipelines.shard_files import StorageError
+
 T = TypeVar("T")
+# That ranks wait for one that is still copying shards. Other operations have DeepSpeed's limit, DEEPSPEED_TIMEOUT or 10 minutes.
+LONGEST_WAIT = timedelta(hours=12)
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -73,6 +80,28 @@ def exchange(own: list) -> list[list]:
     boxes = [None] * dist.get_world_size()
     dist.all_gather_object(boxes, own)
     return boxes
+
+
+def together(function: Callable[[], T]) -> T:
+    """The function's result on each rank, once all ranks have theirs, for which they wait up to LONGEST_WAIT; all must call it.
+
+    Raises on every rank, if it raises ValueError on any, the error of the first that it does so on.
+    """
+    group = dist.new_group(timeout=LONGEST_WAIT)
+    result = error = None
+    try:
+        result = function()
+    except ValueError as raised:
+        error = raised
+        if dist.get_world_size() > 1:  # others may have long to go
+            print(f"rank {dist.get_rank()}: {error}; waits for the other ranks to stop with it", file=sys.stderr, flush=True)
+    errors = [None] * dist.get_world_size()
+    dist.all_gather_object(errors, error and (type(error).__name__, str(error)), group)
+    dist.destroy_process_group(group)
+    if first := next(filter(None, errors), None):
+        name, words = first
+        raise (StorageError if name == StorageError.__name__ else ValueError)(words) from error
+    return result
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,19 @@
 
 import math
 import time
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import torch.distributed as dist
 
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.storage import check_shards, open_shards
+from xkd.pipelines.quarantine import Quarantine
+from xkd.pipelines.shard_files import StorageError
+from xkd.pipelines.storage import check_shards, is_remote, open_shards
 from xkd.train import checkpoint, run_directory
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0
+from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
 from xkd.train.engine import join_process_group
 from xkd.train.metrics import MetricsWriter
 from xkd.train.trainer import Stopped, Trainer
@@ -24,23 +29,26 @@ class TooManySubstituted(Stopped):
 def train(config: PretrainConfig) -> int:
     """Runs (or goes on with) the pre-training that `config` describes, on every rank. Returns the exit code.
 
-    Raises ValueError for a configuration, data or run directory that cannot be trained with, on every rank and before any process
-    group is made; RuntimeError for what goes wrong later. Either way state.json says how it ended.
+    Raises ValueError, on every rank, for a configuration, shards or a run directory that cannot be trained with, and leaves
+    configuration and state of the run as they were. Where storage fails for good while the shards are opened, the run is failed.
+    Raises RuntimeError for what goes wrong in training. The last two are told in state.json.
     """
     place = find_place()
-    loader = _open_loader(config, place)
-    run_directory.check(config)
-    quarantine = run_directory.read_quarantine(config.run_dir)
-    found = checkpoint.latest(config.run_dir)
-    if place.rank == 0:
-        run_directory.prepare(config)
-    join_process_group()
+    _check(config, place)
+    device = claim_device(place)
+    join_process_group()  # the ranks wait for each other for minutes here, and for hours in `together`
+    try:
+        quarantine, found = together(partial(_look, config, place))
+        loader = together(partial(_open_loader, config, place, device))
+    except StorageError as error:
+        return _finish(config, place, FAILED, "failed", reason=str(error))
     found = from_rank_0(found)
     trainer = Trainer(config, place, steps_per_epoch=len(loader))
     start, state = checkpoint.restore(found, trainer.engine, place) if found else (0, loader.state_dict())
     loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
     total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
     if place.rank == 0:
+        run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
         print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", flush=True)
     try:
@@ -58,24 +66,42 @@ def train(config: PretrainConfig) -> int:
     return _finish(config, place, DONE, "done", step=total)
 
 
-def _open_loader(config: PretrainConfig, place: Place) -> Loader:
+def _check(config: PretrainConfig, place: Place) -> None:
+    """Raises what can be told at once, from this machine's folders."""
     batch = config.train.global_batch
     if batch % place.world_size:
         raise ValueError(f"train.global_batch: {batch} clips cannot be cut into {place.world_size} equal parts: choose a multiple")
     config.loss.check_batch(batch // place.world_size)
-    check_shards(config.data.train, config.data)  # before anything is copied
-    if config.data.test:
-        check_shards(config.data.test, config.data)  # not read here, but better missed now than after the run
-    shards = open_shards(config.data.train, config.data)
+    run_directory.check(config)
+    _check_shards(config, remote=False)
+
+
+def _check_shards(config: PretrainConfig, *, remote: bool) -> None:
+    """Raises where one of the shard sets that are remote, or are not, is missing; the test set is better missed now than later."""
+    for location in filter(None, (config.data.train, config.data.test)):
+        if is_remote(location) == remote:
+            check_shards(location, config.data)
+
+
+def _look(config: PretrainConfig, place: Place) -> tuple[Quarantine, Path | None]:
+    """What an earlier start has left, damaged samples and a checkpoint; raises what can be told before anything is copied."""
+    found = run_directory.read_quarantine(config.run_dir), checkpoint.latest(config.run_dir)
+    if place.rank == 0:
+        run_directory.prepare(config)
+    _check_shards(config, remote=True)
+    return found
+
+
+def _open_loader(config: PretrainConfig, place: Place, device: Literal["cpu", "gpu"]) -> Loader:
     return Loader(
-        shards,
+        open_shards(config.data.train, config.data),
         config.data,
         preset="pretrain",
-        batch_size=batch // place.world_size,
+        batch_size=config.train.global_batch // place.world_size,
         seed=config.seed,
         rank=place.rank,
         world_size=place.world_size,
-        device=claim_device(place),
+        device=device,
         exchange=exchange,
     )
 

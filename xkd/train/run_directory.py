@@ -13,7 +13,8 @@ QUARANTINE = "quarantine.jsonl"
 MAY_CHANGE = {  # alters no number of a run
     *("train.max_steps", "train.log_every", "train.checkpoint_every"),
     *("data.num_threads", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
-    *("data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
+    # where the shards lie; that they are the same, the loader's state says
+    *("data.train", "data.test", "data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
 }
 
 
@@ -50,13 +51,17 @@ def check(config: PretrainConfig) -> None:
 
 
 def prepare(config: PretrainConfig) -> None:
-    """Makes the run directory and records configuration and environment in it. Raises ValueError where that cannot be."""
+    """Makes the run directory and records the environment in it. Raises ValueError where that cannot be."""
     try:
         config.run_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(config.run_dir / "config.yaml", dump(config))
         write_atomically(config.run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     except OSError as error:
         raise ValueError(f"run_dir: {config.run_dir} cannot be written ({error.strerror}): choose another folder") from None
+
+
+def record(config: PretrainConfig) -> None:
+    """Records the configuration, which is from then on the run's."""
+    write_atomically(config.run_dir / "config.yaml", dump(config))
 
 
 def _fields(tree: dict, prefix: str = "") -> dict:
