@@ -12,7 +12,7 @@ import pytest
 
 from tests.pipelines.shard_server import Fault, ShardServer
 from xkd.benchmarks.random_shards import write_random_shards
-from xkd.pipelines.cache import NUM_THREADS, ShardCache
+from xkd.pipelines.cache import ShardCache
 from xkd.pipelines.cache_room import ACCOUNTING, LOCK, Refusal, Room
 from xkd.pipelines.range_locks import LockFile
 from xkd.pipelines.remote import open_remote
