@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from xkd.pipelines.background import Background, call_for_all
-from xkd.pipelines.cache_room import MAX_FILE_BYTES, TAR, Refusal, Room
+from xkd.pipelines.cache_room import MAX_FILE_BYTES, SET_NAME_LENGTH, TAR, Refusal, Room
 from xkd.pipelines.manifest import MANIFEST, Manifest, parse_manifest
 from xkd.pipelines.new_file import NewFile
 from xkd.pipelines.remote import Remote
@@ -40,7 +40,7 @@ class ShardCache:
         self.capacity_bytes = limit_bytes
         self.manifest, data = fetch_manifest(remote, patience)
         self.location = remote.location
-        self.folder = folder / sha256(remote.location.encode() + b"\n" + data).hexdigest()[:16]
+        self.folder = folder / sha256(remote.location.encode() + b"\n" + data).hexdigest()[:SET_NAME_LENGTH]
         shards = self.manifest.shards
         self._sidecars = [FileRecord(shard.name + SIDECAR, shard.sidecar_bytes, shard.sidecar_sha256) for shard in shards]
         self._tars = {shard.name: FileRecord(shard.name + TAR, shard.tar_bytes, shard.tar_sha256) for shard in shards}

@@ -21,6 +21,7 @@ from xkd.pipelines.shard_files import StorageError
 
 LOCK = "lock"
 TAR = ".tar"
+SET_NAME_LENGTH = 16  # hex digits, by which the folders of sets are told from others that lie beside them
 ACCOUNTING = (0, 1)
 WANTED = 1 << 41
 IN_FLIGHT = 1 << 62
@@ -153,7 +154,7 @@ class Room:
     def _tars(self) -> list[Tar]:
         """All tars of the folder, those unused for longest first."""
         found = []
-        for path in self._folder.glob(f"*/*{TAR}"):
+        for path in self._folder.glob(f"{'[0-9a-f]' * SET_NAME_LENGTH}/*{TAR}"):
             status = path.stat()
             found.append(Tar(path, status.st_size, status.st_mtime_ns))
         return sorted(found, key=lambda tar: tar.used_ns)
