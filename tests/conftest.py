@@ -23,6 +23,15 @@ def pytest_runtest_setup(item):
             stop("no CUDA device")
 
 
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a test leaves in the environment, such as a process group's port, is not for the next one."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def media_folder(tmp_path_factory):
     """Class folders of 12 mp4 files (H.264, AAC, 2.5 s, 16:9 and square, a bar over red or blue, a low or a high tone)."""

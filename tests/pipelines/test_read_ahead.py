@@ -81,11 +81,12 @@ def test_closing_ends_the_threads_and_nothing_is_begun_afterwards():
 def test_closing_does_not_wait_for_an_item_that_a_thread_took_meanwhile():
     """Threads that change places all the time, and are all waiting when it is closed; such a race shows after about 50 times."""
     code = """
-import sys, threading, time
+import faulthandler, sys, threading, time
 from itertools import count
 from xkd.pipelines.read_ahead import read_ahead
+faulthandler.dump_traceback_later(280, exit=True)
 sys.setswitchinterval(1e-6)
-for _ in range(600):
+for _ in range(200):
     closed = threading.Event()
     def function(item):
         if item >= 6:
@@ -97,7 +98,7 @@ for _ in range(600):
         next(results)
     results.close()
 """
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=300)
 
 
 def test_losing_the_iterator_ends_the_threads():
