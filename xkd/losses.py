@@ -28,6 +28,9 @@ class LossWeights(Settings):
         return self
 
 
+TERMS = tuple(LossWeights.model_fields)
+
+
 class Ramp(Settings):
     """A value that goes linearly from `start` to `end`."""
 
@@ -117,5 +120,5 @@ def grouped_mmd(video_UBD: Tensor, audio_VBD: Tensor, group: str | int) -> Tenso
 
 def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted mean of the terms: sum of w * term over sum of w, over the terms whose weight is not 0."""
-    used = {name: weight for name, weight in weights if weight}
+    used = {name: getattr(weights, name) for name in TERMS if getattr(weights, name)}
     return sum(weight * parts[name] for name, weight in used.items()) / sum(used.values())

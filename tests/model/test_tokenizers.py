@@ -112,3 +112,9 @@ def test_a_spectrogram_of_other_mel_bands_is_refused():
 def test_the_own_grid_gets_the_positions_as_they_are():
     module = tokenizer(*VIDEO)
     assert torch.equal(module.positions_of(clip_of(VIDEO[0])), module.positions[0, 1:])
+
+
+@pytest.mark.parametrize(("shape", "patch"), [VIDEO, AUDIO])
+def test_a_clip_that_cannot_be_cut_is_refused(shape, patch):
+    with pytest.raises(ValueError, match=r"clip: .* cannot be cut into tokens of .*: every side must be a multiple"):
+        tokenizer(shape, patch)(clip_of((*shape[:-1], shape[-1] + 1)))

@@ -2,20 +2,17 @@
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import launcher
 from tests.pipelines.damage import copy_with_damage
 from tests.pipelines.shard_server import Fault, ShardServer
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.index import ShardSet
-from xkd.train.distributed import free_port
 
 ARGUMENTS = ("train.global_batch=4", "train.epochs=2", "train.log_every=1", "optim.warmup_epochs=0.5", "optim.base_batch=4")
 TIMINGS = {"clips_per_second", "data_wait_share"}
@@ -24,11 +21,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def launch(shards, run_dir, *overrides, ranks=2):
-    options = ("--num_accelerators", str(ranks), "--master_port", str(free_port()), "--log_level", "error")
-    launcher = (sys.executable, "-m", "deepspeed.launcher.runner", *options)
     data = (f"data.train={shards}", f"data.test={shards}", f"run_dir={run_dir}")
-    command = (*launcher, "--module", "xkd.train", "configs/pretrain/demo.yaml", *data, *ARGUMENTS, *overrides)
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return launcher.launch("configs/pretrain/demo.yaml", *data, *ARGUMENTS, *overrides, ranks=ranks)
 
 
 def metrics(run_dir):

@@ -15,7 +15,7 @@ from xkd.pipelines.loader import Loader
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import find_place
 from xkd.train.engine import join_process_group
-from xkd.train.trainer import NonFinite, Trainer
+from xkd.train.trainer import NonFinite, Trainer, schedule
 
 STEPS = 3
 BATCH = 4
@@ -80,7 +80,7 @@ def compare_with_plain_torch(_, shards, stage):
     groups = [{"params": decayed, "weight_decay": config.optim.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=config.optim.betas)
     for step, batch in enumerate(batches):
-        values = trainer.schedule(step)
+        values = schedule(config, step, trainer.steps_per_epoch)
         found = trainer.step(batch, step)
         expected = plain_step(model, optimizer, batch, step, values, config)
         assert found["loss"] == pytest.approx(expected, rel=1e-5)

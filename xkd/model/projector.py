@@ -18,7 +18,8 @@ class Projector(nn.Module):
 
         z = mlp(x) / |mlp(x)|,    y = LayerNorm(W z),    W_k = g_k v_k / |v_k| with the gains g fixed to 1
 
-    From the normalisation on it runs in float32 at least, save the product itself under autocast.
+    Its input may have another precision than its weights. From the normalisation on it runs in float32 at least, save the product
+    itself under autocast.
     """
 
     def __init__(self, in_dim: int, config: ProjectorConfig):
@@ -32,6 +33,7 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
+        x = x.to(last.weight.dtype)
         for index, layer in enumerate(hidden):
             x = F.gelu(self.norms[index % len(self.norms)](layer(x)))
         z = F.normalize(at_least_float32(last(x)), dim=-1)

@@ -34,10 +34,13 @@ class Tokenizer(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if cls_token else None
 
     def forward(self, clip: Tensor, keep_BK: Tensor | None = None) -> Tensor:
-        """Tokens [B, X+K, D] of the chosen patches, or of all; patches that are not chosen are never read."""
+        """Tokens [B, X+K, D] of the chosen patches, or of all; patches that are not chosen are never read.
+
+        Raises ValueError where the clip cannot be cut into patches.
+        """
         clip_BCTHW = volume(clip)
-        tokens_BKD = self.projection(patch_gather(clip_BCTHW, keep_BK, self.patch).to(self.projection.weight.dtype))
         positions_ND = self.positions_of(clip_BCTHW)
+        tokens_BKD = self.projection(patch_gather(clip_BCTHW, keep_BK, self.patch).to(self.projection.weight.dtype))
         tokens_BKD = tokens_BKD + (positions_ND if keep_BK is None else F.embedding(keep_BK, positions_ND))
         if self.cls_token is None:
             return tokens_BKD
@@ -46,7 +49,7 @@ class Tokenizer(nn.Module):
 
     def positions_of(self, clip_BCTHW: Tensor) -> Tensor:
         """Positions [N, D] of the clip's patches, without the class token's."""
-        grid = tuple(side // p for side, p in zip(clip_BCTHW.shape[2:], self.patch, strict=True))
+        grid = token_grid(tuple(clip_BCTHW.shape[1:]), self.patch, "clip")
         positions_ND = self.positions[0, self.num_class :]
         return positions_ND if grid == self.grid else interpolate_positions(positions_ND, self.grid, grid)
 

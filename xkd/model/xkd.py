@@ -6,13 +6,14 @@ Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from xkd.kernels.distill_ce import distill_ce, teacher_probabilities
 from xkd.kernels.masked_recon_loss import masked_recon_loss
+from xkd.kernels.precision import at_least_float32
 from xkd.kernels.random_mask import Mask, random_mask
 from xkd.losses import LossConfig, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
@@ -27,13 +28,38 @@ OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 MASK_STREAMS: dict[Modality, int] = {"video": 0, "audio": 1}
 
 
+class LossParts(TypedDict, total=False):
+    """The terms of the loss and their halves; a term of weight 0 is absent with its halves."""
+
+    recon_video: Tensor
+    recon_audio: Tensor
+    recon: Tensor
+    v2a: Tensor
+    a2v: Tensor
+    cmkd: Tensor
+    align_student: Tensor
+    align_teacher: Tensor
+    align: Tensor
+
+
+class Statistics(TypedDict, total=False):
+    """What tells a collapse; those of the teachers are absent where no term needs the teachers."""
+
+    feature_std_video: Tensor  # deviation over samples of the student's feature, averaged over dimensions
+    feature_std_audio: Tensor
+    teacher_entropy_video: Tensor  # nats, of the sharpened output; a flat one has log K
+    teacher_entropy_audio: Tensor
+    center_norm_video: Tensor
+    center_norm_audio: Tensor
+
+
 @dataclass(frozen=True)
 class XKDOutput:
     """The loss of this rank's samples and what is worth watching; all but `loss` is detached."""
 
     loss: Tensor  # weighted mean of recon, cmkd, align
-    parts: dict[str, Tensor]  # recon(_video, _audio), cmkd, v2a, a2v, align(_student, _teacher); a term of weight 0 is absent
-    stats: dict[str, Tensor]  # feature_std_*, and where the teachers run teacher_entropy_*, center_norm_*
+    parts: LossParts
+    stats: Statistics
     # [K], mean outputs over this rank's samples, for update_centers; without distillation the centres, which an update then keeps.
     teacher_mean_video: Tensor
     teacher_mean_audio: Tensor
@@ -235,7 +261,7 @@ class XKD(nn.Module):
             center_K = self._teacher(modality).center
             probabilities_BK = teacher_probabilities(outputs_BK, center_K, temperatures[modality])
             stats[f"teacher_entropy_{modality}"] = torch.special.entr(probabilities_BK).sum(-1).mean()
-            stats[f"center_norm_{modality}"] = center_K.norm()
+            stats[f"center_norm_{modality}"] = at_least_float32(center_K).norm()
         return stats
 
 

@@ -31,6 +31,19 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+def schedule(config: PretrainConfig, step: int, steps_per_epoch: int) -> dict[str, float]:
+    """The scheduled values of one step: learning rate, teacher momenta, teacher temperatures."""
+    steps = config.train.epochs * steps_per_epoch
+    scale = config.train.global_batch / config.optim.base_batch
+    warmup = config.optim.warmup_epochs * steps_per_epoch
+    lr = schedules.warmup_cosine(step, steps, warmup, config.optim.lr * scale, config.optim.final_lr * scale)
+    values = {"lr": lr}
+    for modality in ("video", "audio"):
+        values[f"ema_{modality}"] = schedules.cosine(step, steps, getattr(config.ema, modality), config.ema.final)
+        values[f"teacher_temperature_{modality}"] = getattr(config.loss, modality).teacher_temperature_at(step / steps_per_epoch)
+    return values
+
+
 class Trainer:
     """The network, its engine and its schedules; `step` is one optimisation step on this rank's clips."""
 
@@ -44,19 +57,6 @@ class Trainer:
         self._skipped = self._skipped_in_a_row = 0
         self._max_norms = torch.tensor([config.clip.norm if clip else math.inf for clip in clipped], device=self.engine.device)
 
-    def schedule(self, step: int) -> dict[str, float]:
-        """The scheduled values of one step: learning rate, teacher momenta, teacher temperatures."""
-        config, per_epoch = self.config, self.steps_per_epoch
-        steps = config.train.epochs * per_epoch
-        scale = config.train.global_batch / config.optim.base_batch
-        warmup = config.optim.warmup_epochs * per_epoch
-        lr = schedules.warmup_cosine(step, steps, warmup, config.optim.lr * scale, config.optim.final_lr * scale)
-        values = {"lr": lr}
-        for modality in ("video", "audio"):
-            values[f"ema_{modality}"] = schedules.cosine(step, steps, getattr(config.ema, modality), config.ema.final)
-            values[f"teacher_temperature_{modality}"] = getattr(config.loss, modality).teacher_temperature_at(step / per_epoch)
-        return values
-
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """One step: forward, backward, per-tensor clip, AdamW, then teachers and centres.
 
@@ -64,7 +64,7 @@ class Trainer:
         Raises NonFinite on every rank, before anything is changed, where the loss of one of them is not finite, and after
         `train.max_skipped_steps` skipped steps in a row.
         """
-        values = self.schedule(step)
+        values = schedule(self.config, step, self.steps_per_epoch)
         for group in self.engine.param_groups:
             group["lr"] = values["lr"]
         output: XKDOutput = self.engine.forward(
