@@ -27,7 +27,7 @@ def compare_audio(golden: Golden) -> Comparison:
     if BOXES in golden:
         for index, box in enumerate(golden[BOXES]):
             cropped = change_spectrograms(spectrograms["local"][None], {"box": box.numpy().astype(np.int32)[None]})
-            rows.append(absolute(f"rrc{index}", cropped[0], golden[f"rrc{index}"], SPECTROGRAM))
+            rows.append(absolute(f"rrc{index}", cropped, golden[f"rrc{index}"], SPECTROGRAM))
     return Comparison(rows, f"{audio.num_mels} mel bands of {audio.n_fft} samples, hop {audio.hop}")
 
 
