@@ -17,6 +17,7 @@ VARIANTS = ("xkd", "xkd_mas", "xkd_mats")
 # What shards hold and a loader does: no part of the method.
 LOADING = {
     "data.num_threads": 1,
+    "data.pipelines": 1,
     "data.prefetch": 2,
     "data.order": "block",
     "data.block_shards": 4,
@@ -136,6 +137,35 @@ def ramp(modality, start, end):
     return {f"{name}.start": start, f"{name}.end": end, f"{name}.epochs": 30.0}
 
 
+# What downstream protocols change, and pre-training leaves alone.
+DOWNSTREAM = {
+    "data.eval_clips": 1,
+    "data.eval_crops": 1,
+    "data.video.global_view.rand_augment.ops": 0,
+    "data.video.global_view.rand_augment.probability": 0.5,
+    "data.video.global_view.rand_augment.magnitude": 7.0,
+    "data.video.global_view.rand_augment.magnitude_std": 0.5,
+    "data.video.global_view.erase": 0.0,
+    "data.video.global_view.erase_area": (0.02, 0.33),
+    "data.video.local_view.rand_augment.ops": 0,
+    "data.video.local_view.rand_augment.probability": 0.5,
+    "data.video.local_view.rand_augment.magnitude": 7.0,
+    "data.video.local_view.rand_augment.magnitude_std": 0.5,
+    "data.video.local_view.erase": 0.0,
+    "data.video.local_view.erase_area": (0.02, 0.33),
+    "data.audio.global_view.time_warp": 0,
+    "data.audio.global_view.resize_crop": False,
+    "data.audio.global_view.freq_masks": 0,
+    "data.audio.global_view.freq_mask_width": 10,
+    "data.audio.global_view.time_masks": 0,
+    "data.audio.global_view.time_mask_width": 20,
+    "data.audio.local_view.time_warp": 0,
+    "data.audio.local_view.freq_masks": 0,
+    "data.audio.local_view.freq_mask_width": 10,
+    "data.audio.local_view.time_masks": 0,
+    "data.audio.local_view.time_mask_width": 20,
+}
+
 DIFFERENCES = {
     "xkd": {},
     "xkd_mas": {
@@ -163,7 +193,7 @@ def flat(tree, prefix=""):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_field_is_the_methods(variant):
-    expected = {**LOADING, **METHOD, **DIFFERENCES[variant]}
+    expected = {**LOADING, **DOWNSTREAM, **METHOD, **DIFFERENCES[variant]}
     ramps = {path.removesuffix(".start") for path in expected if path.endswith(".start")}
     found = flat(resolved(variant).model_dump())
     assert found == {path: value for path, value in expected.items() if path not in ramps}
