@@ -41,7 +41,7 @@ LOADER_COLUMNS = (*COLUMNS, "versions", "not_measured")
 @contextmanager
 def setup(work: Work, provider: str) -> Iterator[Round]:
     """A loader, one epoch a round: it begins with nothing read ahead and ends so."""
-    torch.set_num_threads(work.data.num_threads)
+    torch.set_num_threads(work.data.pipeline_threads)
     epochs = count()
     with ours(work) if provider == OURS else PEERS[provider].open(work) as epoch:
         yield lambda lap: sum(len(views["video_global"]) for views in epoch(next(epochs)))

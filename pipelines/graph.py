@@ -61,7 +61,7 @@ def build_graph(config: DataConfig, *, batch_size: int, device: str, outputs: Se
         place,
         outputs or output_names(config),
         batch_size=batch_size,
-        num_threads=config.num_threads,
+        num_threads=config.pipeline_threads,
         device_id=place.id,
         prefetch_queue_depth=1,
     )

@@ -18,7 +18,7 @@ from xkd.pipelines.spectrogram import log_mel
 @contextmanager
 def webdataset(work: Work) -> Iterator[Epoch]:
     stride = next(iter(work.clips(0).values())).frames.step
-    threads = {"num_threads": work.data.num_threads, "device_id": None, "prefetch_queue_depth": 1}
+    threads = {"num_threads": work.data.pipeline_threads, "device_id": None, "prefetch_queue_depth": 1}
     pipeline = graph(work.data, work.tars, stride, batch_size=work.batch_size, **threads)
     pipeline.build()
     yield Epochs(work, pipeline)

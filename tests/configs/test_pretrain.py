@@ -16,7 +16,7 @@ VARIANTS = ("xkd", "xkd_mas", "xkd_mats")
 
 # What shards hold and a loader does: no part of the method.
 LOADING = {
-    "data.num_threads": 1,
+    "data.num_threads": None,
     "data.pipelines": 1,
     "data.prefetch": 2,
     "data.order": "block",
