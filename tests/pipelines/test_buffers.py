@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 
 from xkd.pipelines.buffers import Buffers
@@ -41,3 +43,14 @@ def test_tensors_are_float32_of_the_shape_and_outlive_the_buffers():
     tensor = Buffers().empty((2, 3), CPU).fill_(5)
     assert (tensor.shape, tensor.dtype) == ((2, 3), torch.float32)
     assert tensor.sum() == 30
+
+
+@pytest.mark.parametrize("refer", [torch.Tensor.numpy, torch.Tensor.untyped_storage, torch.from_dlpack, np.asarray])
+def test_memory_is_left_alone_in_whatever_way_it_is_referred_to(refer):
+    buffers = Buffers()
+    tensor = buffers.empty((4, 5), CPU)
+    address, other = tensor.data_ptr(), refer(tensor)
+    del tensor
+    assert buffers.empty((4, 5), CPU).data_ptr() != address
+    del other
+    assert buffers.empty((4, 5), CPU).data_ptr() == address
