@@ -1,6 +1,7 @@
 """Turns the graph's outputs into views: colours and normalises pictures, erases, warps, crops and masks spectrograms.
 
-All of it is torch, on the device that the graph's outputs are on. Every row is made from its own parameters alone.
+All of it is torch, on the device that the graph's outputs are on, in float32 whatever the caller's autocast. Every row is made from
+its own parameters alone.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def finish(outputs: Views, after: Sequence[Parameters], config: DataConfig, buff
         count = config.view_counts[name]
         rows = output.reshape(len(after) * count, *output.shape[-(4 if "video" in name else 2) :])
         parameters = gathered(after, [f"{name}{k}" for k in range(count)])
-        rows = (finish_video if "video" in name else finish_audio)(rows, parameters, buffers)
+        with torch.autocast(rows.device.type, enabled=False):
+            rows = (finish_video if "video" in name else finish_audio)(rows, parameters, buffers)
         views[name] = rows.unflatten(0, (len(after), count)) if "local" in name else rows
     return views
 

@@ -44,6 +44,13 @@ def test_shapes_are_those_the_configuration_promises():
     assert all(view.dtype == torch.float32 for view in views.values())
 
 
+def test_the_caller_s_autocast_changes_nothing():
+    expected = finish(outputs(2), after(2), CONFIG, Buffers())
+    with torch.autocast("cpu", torch.bfloat16):
+        views = finish(outputs(2), after(2), CONFIG, Buffers())
+    assert all(torch.equal(views[name], expected[name]) and views[name].dtype == torch.float32 for name in views)
+
+
 def test_no_example_depends_on_those_beside_it():
     together, drawn = outputs(5), after(5)
     batch = finish(together, drawn, CONFIG, Buffers())
