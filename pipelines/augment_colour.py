@@ -11,6 +11,7 @@ import torch
 
 from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import VideoConfig, VideoView
+from xkd.pipelines.upload import upload
 
 COLOUR_UNIFORMS = 6
 MID_GREY = 128
@@ -78,7 +79,7 @@ def draw_colour(uniform: np.ndarray, view: VideoView) -> np.ndarray:
 def recolour(pixels_RTHWC: torch.Tensor, maps_R34: np.ndarray, buffers: Buffers) -> torch.Tensor:
     """Map uint8 views by their own affine maps: float32 [R, C, T, H, W]. One by one, so none depends on those beside it."""
     rows, frames, height, width, channels = pixels_RTHWC.shape
-    maps_R34 = torch.from_numpy(maps_R34).to(pixels_RTHWC.device)
+    maps_R34 = upload(maps_R34, pixels_RTHWC.device)
     result = buffers.empty((rows, channels, frames * height * width), pixels_RTHWC.device)
     planes = torch.empty_like(result[0])
     for row in range(rows):

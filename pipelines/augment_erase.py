@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from xkd.pipelines.upload import upload
+
 ERASE_TRIES = 10
 ERASE_RATIO = (0.3, 1 / 0.3)  # height / width of the rectangle
 ERASE_UNIFORMS = 1 + 2 * ERASE_TRIES + 2
@@ -41,4 +43,4 @@ def erase(views_RCTHW: torch.Tensor, places: list[np.ndarray], noises: list[np.n
     for view_CTHW, (y, x), noise in zip(views_RCTHW, places, noises, strict=True):
         height, width = noise.shape[1:]
         if height:
-            view_CTHW[:, :, y : y + height, x : x + width] = torch.from_numpy(noise).to(view_CTHW.device)[:, None]
+            view_CTHW[:, :, y : y + height, x : x + width] = upload(noise, view_CTHW.device)[:, None]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from xkd.pipelines.config import AudioView
+from xkd.pipelines.upload import upload
 
 SOUND_UNIFORMS = 6  # and two for each mask
 RESIZE_CROP_RANGE = (0.6, 1.5)  # height and width of the random crop, in shares of the view
@@ -71,21 +72,21 @@ def change_spectrograms(spectrograms_RFS: torch.Tensor, drawn: dict[str, np.ndar
     if "box" in drawn:
         rows, crop = resize_crop_matrices(drawn["box"], bands, steps)
         columns = crop if columns is None else crop @ columns
-        spectrograms_RFS = torch.from_numpy(rows).to(device) @ spectrograms_RFS
+        spectrograms_RFS = upload(rows, device) @ spectrograms_RFS
     if columns is not None:
-        spectrograms_RFS = spectrograms_RFS @ torch.from_numpy(columns).to(device).mT
+        spectrograms_RFS = spectrograms_RFS @ upload(columns, device).mT
     if "freq_masks" in drawn:
-        spectrograms_RFS = spectrograms_RFS * kept(drawn["freq_masks"], bands).to(device)[:, :, None]
+        spectrograms_RFS = spectrograms_RFS * upload(kept(drawn["freq_masks"], bands), device)[:, :, None]
     if "time_masks" in drawn:
-        spectrograms_RFS = spectrograms_RFS * kept(drawn["time_masks"], steps).to(device)[:, None, :]
+        spectrograms_RFS = spectrograms_RFS * upload(kept(drawn["time_masks"], steps), device)[:, None, :]
     return spectrograms_RFS
 
 
-def kept(masks: np.ndarray, size: int) -> torch.Tensor:
+def kept(masks: np.ndarray, size: int) -> np.ndarray:
     """1 for each of `size` elements that none of the masks [R, n, (begin, end)] covers, else 0: float32 [R, size]."""
     places = np.arange(size)
     masked = (masks[..., :1] <= places) & (places < masks[..., 1:])
-    return torch.from_numpy((~masked.any(axis=1)).astype(np.float32))
+    return (~masked.any(axis=1)).astype(np.float32)
 
 
 def resize_crop_matrices(boxes: np.ndarray, bands: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
