@@ -51,8 +51,22 @@ def left() -> dict[str, list]:
         "threads": os.listdir("/proc/self/task"),
         "descriptors": list(open_files()),
         "processes": [child.pid for child in psutil.Process().children(recursive=True)],
-        "shared memory": sorted(os.listdir("/dev/shm")),
+        "shared memory": sorted(set(os.listdir("/dev/shm")) - shared_memory_of_others()),
     }
+
+
+def shared_memory_of_others() -> set[str]:
+    """What other processes of the machine have mapped and this one has not."""
+    own = str(os.getpid())
+    mapped = {number: mapped_shared_memory(number) for number in os.listdir("/proc") if number.isdigit()}
+    return set().union(*mapped.values()) - mapped[own]
+
+
+def mapped_shared_memory(number: str) -> set[str]:
+    with suppress(OSError):  # it has ended, or is another user's
+        lines = Path(f"/proc/{number}/maps").read_text().splitlines()
+        return {line.split("/dev/shm/")[1].removesuffix(" (deleted)") for line in lines if "/dev/shm/" in line}
+    return set()
 
 
 def open_files() -> Iterator[str]:
