@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, by, heads, patches
+from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, heads, patches
 from xkd.benchmarks.parity_rows import LOSS, Comparison, Golden, Row, close, exact, first_that_passes, gradients, relative
 from xkd.kernels.decoder_assemble import take_tokens
 from xkd.kernels.masked_recon_loss import masked_recon_loss
@@ -14,6 +14,7 @@ from xkd.kernels.patch_gather import patch_gather
 from xkd.kernels.random_mask import random_mask
 from xkd.model.autoencoder import Decoder
 from xkd.model.config import TransformerConfig
+from xkd.model.geometry import by
 from xkd.model.tokenizers import Tokenizer, volume
 from xkd.model.vit import Encoder, transformer_blocks
 from xkd.model.xkd import Modality
@@ -55,7 +56,7 @@ def _encoder(golden: Golden, state: dict[str, Tensor], views: list[str], reading
             patches_BNP = patch_gather(volume(clip), None, tokenizer.patch)
             yield exact(f"patches_{view}0", patches_BNP[: len(first), : first.shape[1]], first)
         if f"pos_{view}" in golden:
-            positions_ND = torch.cat([tokenizer.positions[0, :num_class], tokenizer.positions_of(volume(clip))])
+            positions_ND = torch.cat([tokenizer.positions[0, :num_class], tokenizer.positions_of(clip)])
             yield close(f"pos_{view}", positions_ND, golden[f"pos_{view}"][0])
         tokens, attention_BHN = encoder(clip, with_attention=True)
         yield close(f"tok_{view}", tokens, golden[f"tok_{view}"])

@@ -32,10 +32,6 @@ def heads(dim: int, by_width: dict[int, int], given: int | None) -> int:
     return given or by_width.get(dim, GOLDEN_HEADS)
 
 
-def by(patch: Shape) -> str:
-    return "x".join(map(str, patch))
-
-
 def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 

@@ -32,7 +32,7 @@ def patches(clip, patch):
 def encode(encoder, clip, keep=None):
     """Tokens, and the last block's attention matrix."""
     tokenizer = encoder.tokenizer
-    x = tokenizer.projection(patches(clip, tokenizer.patch)) + tokenizer.positions_of(clip.unsqueeze(2) if clip.ndim == 4 else clip)
+    x = tokenizer.projection(patches(clip, tokenizer.patch)) + tokenizer.positions_of(clip)
     if keep is not None:
         x = torch.stack([tokens[ids] for tokens, ids in zip(x, keep, strict=True)])
     if tokenizer.num_class:

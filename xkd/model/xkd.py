@@ -18,7 +18,7 @@ from xkd.kernels.random_mask import Mask, random_mask
 from xkd.losses import LossConfig, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
 from xkd.model.config import ModelConfig
-from xkd.model.geometry import check_views, visible_tokens
+from xkd.model.geometry import by, check_views, visible_tokens
 from xkd.model.networks import Student, Teacher, build_networks
 from xkd.model.refinement import refined_feature, token_weights
 from xkd.model.tokenizers import volume
@@ -155,8 +155,14 @@ class XKD(nn.Module):
         return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
 
     def draw_mask(self, modality: Modality, clip: Tensor, step: int, first_row: int, noise: Tensor | None = None) -> Mask:
-        """The masks of a batch of global views: a function of seed, modality, step and position in the global batch."""
-        num_tokens = self._student(modality).encoder.tokenizer.num_tokens
+        """The masks of a batch of global views: a function of seed, modality, step and position in the global batch.
+
+        Raises ValueError where the views are not of the network's size, since decoders have positions for no other.
+        """
+        tokenizer = self._student(modality).encoder.tokenizer
+        if (grid := tokenizer.grid_of(clip)) != tokenizer.grid:
+            raise ValueError(f"global {modality} view: has {by(grid)} tokens, but the network was built for {by(tokenizer.grid)}")
+        num_tokens = tokenizer.num_tokens
         num_keep = visible_tokens(num_tokens, getattr(self.model_config, modality).mask_ratio)
         stream = MASK_STREAMS[modality]
         return random_mask(self.seed, stream, step, first_row, len(clip), num_tokens, num_keep, device=clip.device, noise=noise)

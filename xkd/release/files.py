@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xkd.model.config import AudioConfig, VideoConfig
+from xkd.model.geometry import by
 from xkd.model.tokenizers import Tokenizer
 from xkd.model.vit import Encoder, transformer_blocks
 from xkd.model.xkd import XKD, Modality
@@ -80,7 +81,7 @@ def load_encoder(
     with torch.device("meta"):  # a file that does not fit costs no memory, and no initialisation is made to be overwritten
         tokenizer = Tokenizer(shape, patch, config.dim, "cls_token" in state, f"{modality} view")
         encoder = Encoder(tokenizer, transformer_blocks(config), config.dim)
-    taken = f"{config.depth} blocks of width {config.dim}, {modality} views of {_by(shape[1:])} in tokens of {_by(patch)}"
+    taken = f"{config.depth} blocks of width {config.dim}, {modality} views of {by(shape[1:])} in tokens of {by(patch)}"
     fix = f"It was taken for {taken}: give shape, patch and heads where they are others, or a whole file."
     check(encoder_tensors(encoder, modality), state, source, fix)
     encoder.to_empty(device="cpu")
@@ -136,7 +137,3 @@ def _write(tensors: Tensors, path: Path) -> None:
     else:
         torch.save(state, temporary)
     os.replace(temporary, path)
-
-
-def _by(lengths: tuple[int, ...]) -> str:
-    return "x".join(map(str, lengths))
