@@ -51,15 +51,16 @@ def left() -> dict[str, list]:
         "threads": os.listdir("/proc/self/task"),
         "descriptors": list(open_files()),
         "processes": [child.pid for child in psutil.Process().children(recursive=True)],
-        "shared memory": sorted(set(os.listdir("/dev/shm")) - shared_memory_of_others()),
+        "shared memory": shared_memory(),
     }
 
 
-def shared_memory_of_others() -> set[str]:
-    """What other processes of the machine have mapped and this one has not."""
-    own = str(os.getpid())
+def shared_memory() -> list[str]:
+    """What is in /dev/shm, but for what only other processes of the machine have mapped."""
+    names = os.listdir("/dev/shm")
     mapped = {number: mapped_shared_memory(number) for number in os.listdir("/proc") if number.isdigit()}
-    return set().union(*mapped.values()) - mapped[own]
+    others = set().union(*mapped.values()) - mapped[str(os.getpid())]
+    return sorted(set(names) - others)
 
 
 def mapped_shared_memory(number: str) -> set[str]:
@@ -139,7 +140,7 @@ def start(code, shards) -> subprocess.Popen:
 
 
 def test_ctrl_c_ends_the_process_at_once_and_leaves_nothing(shards):
-    before = sorted(os.listdir("/dev/shm"))
+    before = shared_memory()
     child = start(CHILD, shards)
     assert child.stdout.readline() == "going\n"
     children = psutil.Process(child.pid).children(recursive=True)
@@ -148,7 +149,7 @@ def test_ctrl_c_ends_the_process_at_once_and_leaves_nothing(shards):
     _, errors = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert sorted(os.listdir("/dev/shm")) == before
+    assert shared_memory() == before
 
 
 def test_ctrl_c_ends_all_threads_of_a_loader(shards):
