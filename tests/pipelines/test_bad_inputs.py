@@ -5,15 +5,16 @@ import json
 import os
 import re
 from dataclasses import replace
+from functools import partial
 
 import av
 import numpy as np
 import pytest
 import torch
 
+from tests.pipelines import loading
 from tests.pipelines.bad_media import KINDS, ODD, REFUSED, UNDECODABLE, UNNOTICED, stored, write_set
 from tests.train.test_launch import launch
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.check import check_shards
 from xkd.pipelines.loader import Batch, Loader
@@ -21,21 +22,11 @@ from xkd.pipelines.quarantine import TooManyDamaged
 
 BATCH_SIZE = 4
 HEALTHY = 12  # samples of `tiny_shards`
-ALL_MAY_BE_BAD = {"max_bad_share": 1.0}
 VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
 
+small = partial(loading.small, max_bad_share=1.0)
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")
-
-
-def small(**changes) -> DataConfig:
-    """A small geometry in which every augmentation is at work."""
-    fields = {
-        "train": "unused",
-        "clip_seconds": 2.0,
-        "video": {"fps": 4, "global_view": {"size": 32}, "local_view": {"count": 2, "frames": 3, "size": 24}},
-        "audio": {"hop": 400, "local_view": {"count": 2, "seconds": 0.5}},
-    }
-    return DataConfig(**(fields | ALL_MAY_BE_BAD | changes))
 
 
 def key_of(kind: str) -> str:

@@ -49,11 +49,6 @@ ONE_STREAM = {"canonical_nodes": 1}
 
 
 @pytest.fixture(scope="module")
-def shards(tiny_shards):
-    return ShardSet.open(tiny_shards)
-
-
-@pytest.fixture(scope="module")
 def bad_ids(shards):
     """The first sample of epoch 0, the two that would stand in for it, and the last."""
     order = chain_of(shards)

@@ -25,11 +25,6 @@ def configuration(clip_seconds=2.0, fps=4, **audio) -> DataConfig:
     )
 
 
-@pytest.fixture(scope="module")
-def shards(tiny_shards):
-    return ShardSet.open(tiny_shards)
-
-
 def source(shards, config, preset="pretrain", seed=0) -> Source:
     return Source(shards, config, PRESETS[preset], seed)
 

@@ -4,15 +4,9 @@ from dataclasses import astuple
 import pytest
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.stages import Cost, graph_prefixes, profile
 
 STAGES = ["read", "transfer", "decode", "augment", "sound", "finish", "loader"]
-
-
-@pytest.fixture(scope="module")
-def shards(tiny_shards):
-    return ShardSet.open(tiny_shards)
 
 
 def small(**changes) -> DataConfig:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.test_cache import on_a_small_disk_run
-from tests.pipelines.test_stream import config, stream
+from tests.pipelines.small_disk import on_a_small_disk_run
+from tests.pipelines.streams import config, stream
 from xkd.benchmarks.random_shards import write_random_shards
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.storage import open_shards
