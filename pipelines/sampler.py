@@ -18,6 +18,7 @@ class Sampler:
     """The order of one rank's samples; in training shuffled, without those that are too short, in whole global batches only.
 
     Otherwise it is the stored order, and the places from `num_samples` on, which fill the last global batch, lie past its end.
+    Samples without video or without sound are in neither.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Sampler:
         self._min_seconds = config.min_seconds if preset.drop_short else 0
         self._split = (batch_size, rank, world_size)
         self._global_batch = batch_size * world_size
-        self._ids = self._eligible_ids(shards) if self._training else np.arange(len(shards))
+        self._ids = self._eligible_ids(shards)
         self._shard_numbers = shards.shard_numbers()
         self._shards_sha256 = hashlib.sha256("".join(shard.tar_sha256 for shard in shards.manifest.shards).encode()).hexdigest()
         self.streams = num_streams(config.order, config.canonical_nodes) if self._training else 1
@@ -35,6 +36,11 @@ class Sampler:
     @property
     def num_samples(self) -> int:
         return len(self._ids)
+
+    def left_out(self) -> np.ndarray:
+        """Ids of the samples of the set that no epoch holds, this rank's part of them, int64 [n]."""
+        _, rank, world_size = self._split
+        return np.setdiff1d(np.arange(len(self._shard_numbers)), self._ids)[rank::world_size]
 
     @property
     def num_steps(self) -> int:
@@ -79,6 +85,10 @@ class Sampler:
 
     def _eligible_ids(self, shards: ShardSet) -> np.ndarray:
         ids = long_enough(shards, self._min_seconds)
+        if not self._training:
+            if not len(ids):
+                raise ValueError(f"{shards.location}: none of {len(shards)} samples has both video and sound; evaluate another set")
+            return ids
         if len(ids) < self._global_batch:
             raise ValueError(
                 f"{shards.location}: {len(ids)} of {len(shards)} samples last data.min_seconds"

@@ -10,7 +10,7 @@ from itertools import chain, islice
 import numpy as np
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.index import Sample, ShardSet
 from xkd.pipelines.open_files import OpenFiles
 from xkd.pipelines.presets import Preset
 from xkd.pipelines.quarantine import Damage, Exchange, Quarantine, TooManyDamaged, alone, summary
@@ -69,6 +69,8 @@ class ExampleStream:
         self.max_substituted = math.floor(config.max_bad_share * self._sampler.num_samples + 1e-9)
         self.quarantine = Quarantine()
         self.substituted = 0
+        left_out = [] if preset.training else self._sampler.left_out().tolist()
+        self._left_out = [_without_a_stream(shards.sample(index)) for index in left_out]
         self.dropped: list[tuple[str, str]] = []
         self.reading = Stopwatch()
         self._reader: EpochReader | None = None
@@ -111,7 +113,7 @@ class ExampleStream:
         if (epoch, start_step) != self.position or not start_step:
             self.substituted = 0
         self._epoch, self.position = epoch, (epoch, start_step)
-        self.dropped = []
+        self.dropped = list(self._left_out)
         self.share()
 
     def share(self) -> None:
@@ -262,3 +264,8 @@ class ExampleStream:
                 f" needs next included; set {needed} or more for each rank of a node, or smaller data.block_shards and"
                 " data.canonical_nodes"
             )
+
+
+def _without_a_stream(sample: Sample) -> tuple[str, str]:
+    """Key and reason of a sample that cannot be evaluated."""
+    return sample.key, f"it has no {'sound' if sample.video.frames else 'video'}"

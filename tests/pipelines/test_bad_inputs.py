@@ -200,6 +200,41 @@ def test_a_sample_that_says_to_have_nothing_of_a_stream_is_left_out_as_too_short
         assert {int(batch.sample_ids) for batch in loader.epoch(0)} == {0, 1, 3}
 
 
+def without_video(sample):
+    return replace(sample, video=None, frames=0, height=0, width=0)
+
+
+def without_sound(sample):
+    return replace(sample, audio=None, audio_samples=0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_leaves_a_sample_without_a_stream_out_and_says_so(tiny_shards, tmp_path, world_size):
+    shards = ShardSet.open(tiny_shards)
+    samples = [stored(shards, index) for index in range(7)]
+    lacks = {0: "video", 3: "sound", 4: "sound"}
+    for index, stream in lacks.items():
+        samples[index] = {"video": without_video, "sound": without_sound}[stream](samples[index])
+    some = write_set(tmp_path / "set", samples, shards)
+    counted, dropped = [], []
+    for rank in range(world_size):
+        with Loader(some, small(), preset="eval", batch_size=2, rank=rank, world_size=world_size) as loader:
+            for _ in range(2):  # epochs
+                keys = [key for batch in loader for key in batch.counted().keys]
+            counted += keys
+            dropped += loader.dropped
+    assert sorted(counted) == sorted(samples[index].key for index in range(7) if index not in lacks)
+    assert sorted(dropped) == sorted((samples[index].key, f"it has no {stream}") for index, stream in lacks.items())
+
+
+def test_evaluation_of_no_sample_with_both_streams_is_refused(tiny_shards, tmp_path):
+    shards = ShardSet.open(tiny_shards)
+    samples = [change(stored(shards, index)) for index, change in enumerate((without_video, without_sound))]
+    some = write_set(tmp_path / "set", samples, shards)
+    with pytest.raises(ValueError, match=rf"{some.folder}: none of 2 samples has both video and sound"):
+        Loader(some, small(), preset="eval", batch_size=2)
+
+
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("member", ["video", "audio"])
 def test_one_flipped_byte_of_a_healthy_sample_is_noticed(tiny_shards, tmp_path, member, place):
