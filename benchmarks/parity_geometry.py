@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-from xkd.model.config import DECODERS, ENCODERS, AudioConfig, VideoConfig
-from xkd.model.xkd import Modality
+from xkd.model.config import DECODERS, ENCODERS, AudioConfig, Modality, VideoConfig
 
 Shape = tuple[int, ...]
 

@@ -131,14 +131,15 @@ def test_a_clip_that_cannot_be_cut_is_refused(shape, patch):
 
 
 @pytest.mark.parametrize(
-    ("own", "shape", "message"),
+    ("own", "clip", "message"),
     [
-        (VIDEO, (2, 1, 4, 8, 12), "clip: its shape (2, 1, 4, 8, 12) is not [B, 3, T, H, W]"),
-        (VIDEO, (3, 4, 8, 12), "clip: its shape (3, 4, 8, 12) is not [B, 3, T, H, W]"),
-        (AUDIO, (1, 8, 12), "clip: its shape (1, 8, 12) is not [B, 1, H, W]"),
-        (AUDIO, (2, 1, 1, 8, 12), "clip: its shape (2, 1, 1, 8, 12) is not [B, 1, H, W]"),
+        (VIDEO, torch.zeros(2, 1, 4, 8, 12), "the shape (2, 1, 4, 8, 12) of this video is not [B, 3, T, H, W]"),
+        (VIDEO, torch.zeros(3, 4, 8, 12), "the shape (3, 4, 8, 12) of this video is not [B, 3, T, H, W]"),
+        (AUDIO, torch.zeros(1, 8, 12), "the shape (1, 8, 12) of this audio is not [B, 1, H, W]"),
+        (AUDIO, torch.zeros(2, 1, 1, 8, 12), "the shape (2, 1, 1, 8, 12) of this audio is not [B, 1, H, W]"),
+        (VIDEO, torch.zeros(2, 3, 4, 8, 12, dtype=torch.uint8), "this video is torch.uint8, not floating point: normalise it"),
     ],
 )
-def test_what_is_no_batch_of_clips_is_refused(own, shape, message):
+def test_what_is_no_batch_of_normalised_clips_is_refused(own, clip, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        tokenizer(*own)(torch.zeros(shape))
+        tokenizer(*own)(clip)

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from xkd.config import Settings
 
+Modality = Literal["video", "audio"]
+
 
 class TransformerConfig(Settings):
     """The shape of one transformer."""

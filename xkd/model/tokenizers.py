@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xkd.kernels.patch_gather import patch_gather, patch_scatter
+from xkd.model.config import Modality
 from xkd.model.geometry import Grid, as_grid, token_grid
 
 # The released sampling scale of interpolated positions is (new + 0.1) / old, not new / old; released weights expect it.
@@ -25,7 +26,8 @@ class Tokenizer(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], patch: tuple[int, ...], dim: int, cls_token: bool, view: str):
         super().__init__()
-        self.sides = ("B", shape[0], *"THW"[-len(patch) :])  # of a clip
+        self.modality: Modality = "video" if len(shape) == 4 else "audio"
+        self.channels = shape[0]
         self.grid = token_grid(shape, patch, view)
         self.patch = as_grid(patch)
         self.num_tokens = math.prod(self.grid)
@@ -49,14 +51,17 @@ class Tokenizer(nn.Module):
 
     def grid_of(self, clip: Tensor) -> Grid:
         """The clip's tokens along (time, rows, columns); raises ValueError as `forward` does."""
-        if clip.ndim != len(self.sides) or clip.shape[1] != self.sides[1]:
-            raise ValueError(f"clip: its shape {tuple(clip.shape)} is not [{', '.join(map(str, self.sides))}]")
+        ndim, sides = (5, "T, H, W") if self.modality == "video" else (4, "H, W")
+        if clip.ndim != ndim or clip.shape[1] != self.channels:
+            raise ValueError(f"clip: the shape {tuple(clip.shape)} of this {self.modality} is not [B, {self.channels}, {sides}]")
+        if not clip.is_floating_point():
+            raise ValueError(f"clip: this {self.modality} is {clip.dtype}, not floating point: normalise it as in training")
         return token_grid(tuple(volume(clip).shape[1:]), self.patch, "clip")
 
     def positions_of(self, clip: Tensor) -> Tensor:
         """Positions [N, D] of the clip's patches, without the class token's."""
         grid, positions_ND = self.grid_of(clip), self.positions[0, self.num_class :]
-        resample = interpolate_trilinear if clip.ndim == 5 else interpolate_bicubic
+        resample = interpolate_trilinear if self.modality == "video" else interpolate_bicubic
         return positions_ND if grid == self.grid else resample(positions_ND, self.grid, grid)
 
     def patch_means(self, clip: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,12 @@ from xkd.kernels.precision import at_least_float32
 from xkd.kernels.random_mask import Mask, random_mask
 from xkd.losses import LossConfig, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
-from xkd.model.config import ModelConfig
+from xkd.model.config import Modality, ModelConfig
 from xkd.model.geometry import by, check_views, visible_tokens
 from xkd.model.networks import Student, Teacher, build_networks
 from xkd.model.refinement import refined_feature, token_weights
 from xkd.model.tokenizers import volume
 
-Modality = Literal["video", "audio"]
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 MASK_STREAMS: dict[Modality, int] = {"video": 0, "audio": 1}
 
