@@ -24,8 +24,9 @@ from xkd.benchmarks.parity_step import StepSettings, step_rows
 from xkd.losses import LossWeights, total
 from xkd.model.config import AudioConfig, VideoConfig
 from xkd.model.geometry import by
+from xkd.model.output import XKDOutput
 from xkd.model.refinement import WEIGHTINGS
-from xkd.model.xkd import OTHER, XKD, XKDOutput
+from xkd.model.xkd import OTHER, XKD
 from xkd.release.geometry import model_config
 from xkd.release.keys import EMBEDDINGS, PREFIXES, fill, network_tensors
 

@@ -4,9 +4,8 @@ Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,48 +19,12 @@ from xkd.model.autoencoder import Reconstruction, reconstruct
 from xkd.model.config import Modality, ModelConfig
 from xkd.model.geometry import by, check_views, visible_tokens
 from xkd.model.networks import Student, Teacher, build_networks
+from xkd.model.output import XKDOutput
 from xkd.model.refinement import refined_feature, token_weights
 from xkd.model.tokenizers import volume
 
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 MASK_STREAMS: dict[Modality, int] = {"video": 0, "audio": 1}
-
-
-class LossParts(TypedDict, total=False):
-    """The terms of the loss and their halves; a term of weight 0 is absent with its halves."""
-
-    recon_video: Tensor
-    recon_audio: Tensor
-    recon: Tensor
-    v2a: Tensor
-    a2v: Tensor
-    cmkd: Tensor
-    align_student: Tensor
-    align_teacher: Tensor
-    align: Tensor
-
-
-class Statistics(TypedDict, total=False):
-    """What tells a collapse; those of the teachers are absent where no term needs the teachers."""
-
-    feature_std_video: Tensor  # deviation over samples of the student's feature, averaged over dimensions
-    feature_std_audio: Tensor
-    teacher_entropy_video: Tensor  # nats, of the sharpened output; a flat one has log K
-    teacher_entropy_audio: Tensor
-    center_norm_video: Tensor
-    center_norm_audio: Tensor
-
-
-@dataclass(frozen=True)
-class XKDOutput:
-    """The loss of this rank's samples and what is worth watching; all but `loss` is detached."""
-
-    loss: Tensor  # weighted mean of recon, cmkd, align
-    parts: LossParts
-    stats: Statistics
-    # [K], mean outputs over this rank's samples, for update_centers; without distillation the centres, which an update then keeps.
-    teacher_mean_video: Tensor
-    teacher_mean_audio: Tensor
 
 
 class _StudentPass(NamedTuple):
