@@ -8,7 +8,9 @@ from nvidia.dali import Pipeline
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.draws import Parameters
-from xkd.pipelines.graph import DEVICES, build_graph, output_names
+from xkd.pipelines.graph import DEVICES, build_graph, frame_inputs, output_names
+
+RAGGED = ("video", "frames.decoded")  # inputs whose length is not that of the others in a batch
 
 
 class Executor:
@@ -66,4 +68,8 @@ def feed(pipeline: Pipeline, examples: Sequence[Parameters], names: Iterable[str
     """Hand a batch of these inputs to a graph."""
     for name in names:
         values = [example[name] for example in examples]
-        pipeline.feed_input(name, values if name == "video" else np.stack(values))
+        if name == "frames":
+            parts = [frame_inputs(numbers) for numbers in values]
+            feed(pipeline, parts, parts[0])
+        else:
+            pipeline.feed_input(name, values if name in RAGGED else np.stack(values))

@@ -7,6 +7,7 @@ linear, so it stays in here. Rounding to levels is off by at most half a one, .0
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
@@ -89,13 +90,30 @@ def _graph(config, device, outputs):
 
 
 def decoded_frames(config: DataConfig, device: Device) -> DataNode:
-    """The clip's frames, FHWC uint8. Frame numbers may repeat or turn back: a clip longer than its video starts again."""
+    """The clip's frames, FHWC uint8; executor.py feeds `frame_inputs` of their numbers."""
     video = fn.external_source(name="video", dtype=types.UINT8, ndim=1)
-    numbers = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
     # Pinned threads would put the first thread of every pipeline, and rank, on the same core.
-    frames = fn.decoders.video(video, device=device.decoder, frames=numbers, affine=False)
+    frames = fn.decoders.video(video, device=device.decoder, frames=integers("frames.decoded"), affine=False)
     if config.crop_from == "resized":
         frames = fn.resize(frames, resize_shorter=config.video.global_view.size)
+    return arranged(frames, integers("frames.order"), integer("frames.rearranged"))
+
+
+def frame_inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """What the graph is fed for the numbers of a clip's frames: each of them once, rising, and how the clip is made of these.
+
+    Numbers may repeat or turn back, where a video shorter than the clip starts again or clips of evaluation overlap. For a number
+    that repeats, DALI 2.4's decoder starts at the beginning of the file.
+    """
+    decoded, order = np.unique(numbers, return_inverse=True)
+    rearranged = np.int32(not np.array_equal(decoded, numbers))
+    return {"frames.decoded": decoded, "frames.order": order.astype(np.int32), "frames.rearranged": rearranged}
+
+
+def arranged(frames: DataNode, order: DataNode, rearranged: DataNode) -> DataNode:
+    """The frames in this order, of the examples that have another one."""
+    if rearranged > 0:
+        frames = fn.sequence_rearrange(frames, new_order=order)
     return frames
 
 

@@ -6,6 +6,8 @@ import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from nvidia.dali import backend
 from nvidia.dali.ops._names import _schema_name
 
@@ -13,7 +15,7 @@ from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.executor import Executor
 from xkd.pipelines.finish import finish
-from xkd.pipelines.graph import DEVICES, _graph, output_names
+from xkd.pipelines.graph import DEVICES, _graph, frame_inputs, output_names
 from xkd.pipelines.presets import METHOD_VIEWS, PRESETS
 
 HEIGHT, WIDTH, SIZE, FRAMES = 128, 176, 32, 20
@@ -118,6 +120,15 @@ def test_frames_are_decoded_in_order_and_without_loss_of_place(encoded, stored):
 def test_just_the_frames_asked_for_are_delivered_wrapped_or_not(encoded, stored, frames):
     found = run(configuration(), encoded, frames, **view("video_global0", **WHOLE))["video_global"]
     assert np.abs(found - cropped(stored[list(frames)])).max() < 0.51
+
+
+@given(numbers=st.lists(st.integers(0, 40), min_size=1, max_size=64))
+def test_the_decoder_is_asked_for_each_frame_once_and_in_rising_order(numbers):
+    inputs = frame_inputs(np.array(numbers, np.int32))
+    assert (np.diff(inputs["frames.decoded"]) > 0).all()
+    assert inputs["frames.decoded"][inputs["frames.order"]].tolist() == numbers
+    assert bool(inputs["frames.rearranged"]) == (inputs["frames.decoded"].tolist() != numbers)
+    assert all(value.dtype == np.int32 for value in inputs.values())
 
 
 @pytest.mark.parametrize(
@@ -249,7 +260,7 @@ def test_every_operator_of_the_gpu_graph_exists_there_and_takes_its_arguments_fr
             on_gpu = device == "gpu" and place < spec.NumRegularInput()
             assert str(spec.InputDevice(place)) == ("gpu" if on_gpu else "cpu"), (name, place)
     assert seen["mixed"] == {"decoders__Video"}
-    assert {"Resize", "Spectrogram", "MelFilterBank"} <= seen["gpu"]
+    assert {"Resize", "SequenceRearrange", "Spectrogram", "MelFilterBank"} <= seen["gpu"]
     assert seen["cpu"] <= {
         "ExternalSource", "Constant", "_ArithmeticGenericOp", "_TensorSubscript", "_conditional__Split", "_conditional__Merge",
         "transforms__Shear", "transforms__Translation",
