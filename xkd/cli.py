@@ -15,6 +15,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
     "loader": "clips per second from shards to tensors",
+    "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
     "source": "reading samples ahead of use, from fast and slow storage",
     "step": "time and memory of a training step",
