@@ -20,7 +20,7 @@ import torchaudio
 
 from xkd.env import environment
 from xkd.eval.config import SvmConfig
-from xkd.eval.features import Features
+from xkd.features import Features
 from xkd.eval.raw import mean_picture, mean_spectrum
 from xkd.eval.scores import chance
 from xkd.eval.svm import evaluate_svm

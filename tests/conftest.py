@@ -1,4 +1,4 @@
-"""Shared fixtures: one thread everywhere, and a small set of real media with its shards."""
+"""Shared fixtures: one thread everywhere, a small set of real media with its shards, and a very small net for them."""
 
 import os
 
@@ -59,3 +59,24 @@ def tiny_shards(media_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("tiny_shards")
     write_shards(media_folder, out, split="train", workers=1, shard_samples=8)
     return out
+
+
+@pytest.fixture(scope="session")
+def pretrain_settings(tiny_shards):
+    from tests import runs
+
+    return runs.pretrain_settings(tiny_shards)
+
+
+@pytest.fixture(scope="session")
+def pretrain_yaml(pretrain_settings, tmp_path_factory):
+    from tests import runs
+
+    return runs.write_settings(tmp_path_factory.mktemp("pretrain") / "pretrain.yaml", pretrain_settings)
+
+
+@pytest.fixture(scope="session")
+def architecture(pretrain_yaml):
+    from xkd.eval.checkpoint import read_architecture
+
+    return read_architecture(pretrain_yaml)

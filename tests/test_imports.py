@@ -12,7 +12,8 @@ SIBLINGS = ("kernels", "pipelines", "benchmarks", "configs")
 
 FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.schedules"}
 NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
-RUNNING = NETWORK | {"xkd.train", "xkd.pipelines"}
+FEATURES = {"xkd.features", "xkd.neighbours"}
+RUNNING = NETWORK | FEATURES | {"xkd.train", "xkd.pipelines"}
 COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
@@ -24,6 +25,8 @@ MAY_IMPORT = {
     "xkd.model": NETWORK,
     "xkd.losses": NETWORK,
     "xkd.release": NETWORK | {"xkd.release"},
+    "xkd.features": {"xkd.pipelines"},
+    "xkd.neighbours": set(),
     "xkd.train": RUNNING,
     "xkd.eval": RUNNING | {"xkd.eval"},
     "xkd.visualize": RUNNING | {"xkd.eval"},

@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from xkd.eval.features import clips_of
 from xkd.eval.scores import Estimate
+from xkd.features import clips_of
 from xkd.model.xkd import XKD, Modality
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet
@@ -27,6 +27,7 @@ PANELS = {  # title of a panel of training curves: metrics drawn in it
     "deviation of features over clips": ("feature_std_video", "feature_std_audio"),
     "learning rate": ("lr",),
     "clips per second": ("clips_per_second",),
+    "k-NN accuracy of the teachers": ("probe/knn_video", "probe/knn_audio", "probe/knn_both"),
 }
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from xkd.eval.config import SupervisedConfig
-from xkd.eval.features import Features, extract
 from xkd.eval.supervised import correctness, global_views_only, train_classifiers
+from xkd.features import Features, extract
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
 

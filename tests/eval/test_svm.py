@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from xkd.eval.config import SvmConfig
-from xkd.eval.features import Features
 from xkd.eval.svm import evaluate_svm
+from xkd.features import Features
 
 CONFIG = SvmConfig(c=(0.01, 1.0), folds=3)
 

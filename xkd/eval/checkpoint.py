@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 
 from xkd.config import load
-from xkd.eval.features import FeatureNet
+from xkd.features import FeatureNet
 from xkd.losses import LossConfig
 from xkd.model.config import ModelConfig
 from xkd.model.xkd import XKD

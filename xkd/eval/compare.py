@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from xkd.eval.checkpoint import Architecture, encoders
 from xkd.eval.config import SupervisedConfig, SvmConfig
-from xkd.eval.features import FeatureNet, Features, extract
 from xkd.eval.raw import RAW
 from xkd.eval.scores import chance
 from xkd.eval.supervised import correctness, train_classifiers
 from xkd.eval.svm import evaluate_svm
 from xkd.eval.tables import Correctness
+from xkd.features import FeatureNet, Features, extract
 from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet

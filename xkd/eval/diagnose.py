@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xkd.eval.features import clips_of, counted_batches
+from xkd.features import clips_of, counted_batches
 from xkd.kernels.masked_recon_loss import patch_statistics
 from xkd.kernels.patch_gather import patch_gather
 from xkd.model.autoencoder import Reconstruction

@@ -11,10 +11,10 @@ import sklearn
 from xkd.env import environment
 from xkd.eval.checkpoint import Architecture, encoders, find_weights, load_weights, read_architecture
 from xkd.eval.config import UNTRAINED, EvalConfig, EvalShards
-from xkd.eval.features import extract
 from xkd.eval.scores import LEVEL, Estimate, estimate
 from xkd.eval.svm import evaluate_svm
 from xkd.eval.tables import markdown
+from xkd.features import extract
 from xkd.model.xkd import XKD
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader

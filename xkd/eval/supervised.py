@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from xkd.eval.config import SupervisedConfig
-from xkd.eval.features import Features, clips_of
+from xkd.features import Features, clips_of
 from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.index import ShardSet

@@ -10,7 +10,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from xkd.eval.config import SvmConfig
-from xkd.eval.features import Features
+from xkd.features import Features
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ import pytest
 
 from tests.pipelines.damage import copy_with_damage
 from xkd.eval.checkpoint import encoders
-from xkd.eval.features import Features, extract
 from xkd.eval.raw import RAW
+from xkd.features import Features, extract
 from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
 

@@ -44,20 +44,23 @@ def counted_batches(loader: Loader) -> Iterator[Batch]:
             yield batch.counted()
 
 
+def batch_features(batch: Batch, net: FeatureNet) -> dict[str, Tensor]:
+    """Features [B, D] of a batch's samples, on the host: where a sample has several clips or crops, their mean."""
+    clips, count = clips_of(batch), len(batch.keys)
+    return {
+        modality: features(clips[modality]).float().unflatten(0, (count, -1)).mean(1).cpu() for modality, features in net.items()
+    }
+
+
 @torch.inference_mode()
 def extract(loader: Loader, nets: Mapping[str, FeatureNet]) -> dict[str, Features]:
-    """Features of every sample that `loader` (preset "eval") yields, for each of the named nets; not of damaged ones.
-
-    Where a sample has several clips or crops, its features are their mean.
-    """
+    """Features of every sample that `loader` (preset "eval") yields, for each of the named nets; not of damaged ones."""
     rows = {name: {modality: [] for modality in net} for name, net in nets.items()}
     labels, keys = [], []
     for batch in tqdm(counted_batches(loader), total=len(loader), desc="features", unit="batch", disable=None):
-        clips = clips_of(batch)
         for name, net in nets.items():
-            for modality, features in net.items():
-                found = features(clips[modality]).float().unflatten(0, (len(batch.keys), -1)).mean(1)
-                rows[name][modality].append(found.cpu().numpy())
+            for modality, features in batch_features(batch, net).items():
+                rows[name][modality].append(features.numpy())
         labels.append(batch.labels.cpu().numpy())
         keys += batch.keys
     labels = np.concatenate(labels)
