@@ -47,15 +47,13 @@ class LappedEngine:
         return output
 
     def backward(self, loss):
-        self._lap("average numbers")
         self._engine.backward(loss)
         self._lap("backward")
 
-    def step(self):
-        self._lap("clip")
-        applied = self._engine.step()
+    def step(self, apply):
+        self._lap("average numbers and clip")
+        self._engine.step(apply)
         self._lap("optimizer")
-        return applied
 
 
 @contextmanager

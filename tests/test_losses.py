@@ -64,7 +64,7 @@ def test_global_alignment_compares_the_samples_of_all_ranks_in_one_gather():
     [
         (32, 48, 1, "32 does not divide the 48 samples"),
         (32, 16, 2, "32 does not divide the 16 samples"),
-        ("global", 16, 2, "2 micro-batches: accumulate over 1"),
+        ("global", 16, 2, "2 micro-batches: set train.accumulation to 1"),
     ],
 )
 def test_a_group_that_would_be_split_is_refused_with_the_fix(group, samples, accumulation, message):

@@ -77,20 +77,21 @@ class LossConfig(Settings):
         """What divides the outputs of this modality's student."""
         return (self.audio if self.student_temperature == "audio_for_both" else getattr(self, modality)).student_temperature
 
+    def check_accumulation(self, accumulation: int) -> None:
+        """Raises ValueError where `accumulation` micro-batches a step would split an alignment group, whatever their size."""
+        if self.weights.align and self.align_group == "global" and accumulation > 1:
+            raise ValueError(
+                f"loss.align_group: 'global' compares the whole batch at once, but a step has {accumulation} micro-batches: "
+                "set train.accumulation to 1, or align_group to a number that divides the micro-batch"
+            )
+
     def check_batch(self, samples: int, accumulation: int = 1) -> None:
         """Raises ValueError where micro-batches of `samples` a rank, `accumulation` a step, would split an alignment group."""
-        if not self.weights.align:
-            return
-        if self.align_group == "global":
-            if accumulation > 1:
-                raise ValueError(
-                    f"loss.align_group: 'global' compares the whole batch at once, but a step has {accumulation} micro-batches: "
-                    "accumulate over 1, or set align_group to a number that divides the micro-batch"
-                )
-        elif samples % self.align_group:
+        self.check_accumulation(accumulation)
+        if self.weights.align and self.align_group != "global" and samples % self.align_group:
             raise ValueError(
                 f"loss.align_group: {self.align_group} does not divide the {samples} samples of a rank's micro-batch: "
-                "set align_group to a divisor of it or to global, or change the batch size or the number of ranks"
+                "set align_group to a divisor of it or to global, or change train.global_batch, accumulation or the number of ranks"
             )
 
 

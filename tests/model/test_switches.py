@@ -48,8 +48,13 @@ BESIDES = {
 }
 
 
+# What changes memory, and no number.
+UNSEEN = {"model.activation_checkpointing"}
+
+
 def test_the_table_of_switches_has_every_field():
-    assert list(flat({"model": ModelConfig().model_dump(), "loss": LossConfig().model_dump()})) == list(SWITCHES)
+    fields = flat({"model": ModelConfig().model_dump(), "loss": LossConfig().model_dump()})
+    assert [field for field in fields if field not in UNSEEN] == list(SWITCHES)
 
 
 def configured(settings):

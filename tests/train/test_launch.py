@@ -89,11 +89,16 @@ def test_a_changed_number_of_ranks_is_refused_on_resume(tiny_shards, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(tiny_shards, tmp_path):
-    result = launch(tiny_shards, tmp_path, "optim.lr=1e30", "optim.warmup_epochs=0", "clip.norm=1e30")
+    overrides = ("optim.lr=1e30", "optim.warmup_epochs=0", "clip.norm=1e30", "train.max_skipped_steps=2")
+    result = launch(tiny_shards, tmp_path, *overrides)
     assert result.returncode == 1
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["status"] == "failed"
-    assert "the loss is" in state["reason"]
+    assert "not finite in 2 steps in a row" in state["reason"]
+    (file,) = (tmp_path / "skipped").iterdir()
+    ranks = json.loads(file.read_text())
+    assert [entry["rank"] for entry in ranks] == [0, 1]
+    assert all(entry["loss"] == "nan" and len(set(entry["keys"])) == 2 for entry in ranks)
 
 
 def test_a_shard_that_cannot_be_staged_stops_all_ranks_with_a_reason(tiny_shards, tmp_path):

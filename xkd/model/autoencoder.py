@@ -15,14 +15,15 @@ from xkd.kernels.patch_gather import patch_gather
 from xkd.kernels.random_mask import Mask
 from xkd.model.config import TransformerConfig
 from xkd.model.tokenizers import Tokenizer, volume
-from xkd.model.vit import Encoder, transformer_blocks
+from xkd.model.vit import Encoder, run_block, transformer_blocks
 
 
 class Decoder(nn.Module):
     """Predicts the masked patches [B, M, P] from the visible tokens' encodings [B, X+K, D]."""
 
-    def __init__(self, tokenizer: Tokenizer, in_dim: int, shape: TransformerConfig):
+    def __init__(self, tokenizer: Tokenizer, in_dim: int, shape: TransformerConfig, checkpointing: bool = False):
         super().__init__()
+        self.checkpointing = checkpointing
         self.num_class = tokenizer.num_class
         self.embedding = nn.Linear(in_dim, shape.dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, shape.dim))
@@ -33,7 +34,7 @@ class Decoder(nn.Module):
     def forward(self, visible: Tensor, mask: Mask) -> Tensor:
         tokens = decoder_assemble(self.embedding(visible), self.mask_token[0, 0], self.positions[0], mask.restore)
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens, self.checkpointing)
         return self.prediction(take_tokens(tokens, mask.drop + self.num_class))
 
 

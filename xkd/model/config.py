@@ -66,6 +66,7 @@ class ModelConfig(Settings):
     teacher_view: Literal["global", "local"] = Field("global", description="what teachers see: the global or the first local view")
     refinement: Literal["mean", "softmax", "none"] = Field("mean", description="how the teachers' features weigh their tokens")
     cls_token: bool = Field(True, description="a class token before the others")
+    activation_checkpointing: bool = Field(False, description="compute activations twice, not keep them: less memory")
     video: VideoConfig = VideoConfig()
     audio: AudioConfig = AudioConfig()
     projector: ProjectorConfig = ProjectorConfig()

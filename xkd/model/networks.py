@@ -72,7 +72,9 @@ def build_networks(config: ModelConfig, video_shape: tuple[int, ...], audio_shap
 
 def _student(config: ModelConfig, tokenizer: Tokenizer, blocks: nn.ModuleList) -> Student:
     dim = config.encoder_shape.dim
-    return Student(Encoder(tokenizer, blocks, dim), Projector(dim, config.projector), Decoder(tokenizer, dim, config.decoder_shape))
+    encoder = Encoder(tokenizer, blocks, dim, config.activation_checkpointing)
+    decoder = Decoder(tokenizer, dim, config.decoder_shape, config.activation_checkpointing)
+    return Student(encoder, Projector(dim, config.projector), decoder)
 
 
 @torch.no_grad()

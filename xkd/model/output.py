@@ -3,8 +3,7 @@
 Shapes: K outputs of a head.
 """
 
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -34,9 +33,11 @@ class Statistics(TypedDict, total=False):
     center_norm_audio: Tensor
 
 
-@dataclass(frozen=True)
-class XKDOutput:
-    """The loss of this rank's samples and what is worth watching; all but `loss` is detached."""
+class XKDOutput(NamedTuple):
+    """The loss of this rank's samples and what is worth watching; all but `loss` is detached.
+
+    A tuple, because DeepSpeed looks into nothing else for the tensor that a backward starts from.
+    """
 
     loss: Tensor  # weighted mean of recon, cmkd, align
     parts: LossParts

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xkd.kernels.precision import at_least_float32
 from xkd.model.config import TransformerConfig
@@ -22,11 +23,19 @@ def transformer_blocks(shape: TransformerConfig) -> nn.ModuleList:
     return nn.ModuleList(Block(shape.dim, shape.heads, qkv_bias=False, norm_layer=norm) for _ in range(shape.depth))
 
 
+def run_block(block: Block, tokens: Tensor, checkpointing: bool) -> Tensor:
+    """The block's output; with `checkpointing` the backward computes its activations again instead of keeping them."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)  # a block draws no random numbers
+    return block(tokens)
+
+
 class Encoder(nn.Module):
     """Tokenizer, transformer blocks, final norm: `encoder(clip)` is [B, X+N, D], class token first."""
 
-    def __init__(self, tokenizer: Tokenizer, blocks: nn.ModuleList, dim: int):
+    def __init__(self, tokenizer: Tokenizer, blocks: nn.ModuleList, dim: int, checkpointing: bool = False):
         super().__init__()
+        self.checkpointing = checkpointing
         self.tokenizer = tokenizer
         self.blocks = blocks
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPSILON)
@@ -36,9 +45,9 @@ class Encoder(nn.Module):
         tokens = self.tokenizer(clip, keep_BK)
         *first_blocks, last_block = self.blocks
         for block in first_blocks:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens, self.checkpointing)
         attention_BHN = token_attention(last_block, tokens, self.tokenizer.num_class) if with_attention else None
-        tokens = self.norm(last_block(tokens))
+        tokens = self.norm(run_block(last_block, tokens, self.checkpointing))
         return (tokens, attention_BHN) if with_attention else tokens
 
     def features(self, clip: Tensor) -> Tensor:

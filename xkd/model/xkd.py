@@ -8,6 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from xkd.kernels.distill_ce import distill_ce, teacher_probabilities
@@ -153,6 +154,12 @@ class XKD(nn.Module):
             moved = {id(teacher) for teacher, _ in pairs["video"]}
             pairs["audio"] = [pair for pair in pairs["audio"] if id(pair[0]) not in moved]
         return pairs
+
+    def compile_blocks(self) -> None:
+        """Compiles every transformer block, of students and teachers; what lies between them stays eager."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile()
 
     @torch.no_grad()
     def update_centers(self, video_mean: Tensor, audio_mean: Tensor) -> None:

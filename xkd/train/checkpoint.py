@@ -6,32 +6,31 @@ import shutil
 from pathlib import Path
 
 import torch.distributed as dist
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
 
-from xkd.train.distributed import Place
-from xkd.train.engine import Engine
 from xkd.train.run_directory import write_atomically
+from xkd.train.trainer import Trainer
 
 WEIGHTS = "weights.safetensors"
 
 
-def save(run_dir: Path, step: int, engine: Engine, model: nn.Module, place: Place, data: dict) -> Path:
+def save(run_dir: Path, step: int, trainer: Trainer, data: dict) -> Path:
     """Saves the run after `step` steps; every rank must call it. Returns the checkpoint's folder.
 
     The folder holds DeepSpeed's own state (to go on with), `weights.safetensors` (the whole network in fp32, to evaluate without
     DeepSpeed) and `meta.json`, with the loader's state `data`. `checkpoints/latest` names it once it is complete; older checkpoints
     are deleted then.
     """
-    checkpoints = run_dir / "checkpoints"
+    place, checkpoints = trainer.place, run_dir / "checkpoints"
     temporary, final = checkpoints / f"step-{step:06d}.tmp", checkpoints / f"step-{step:06d}"
     if place.rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     dist.barrier()
-    engine.save(temporary)
+    trainer.engine.save(temporary)
+    weights = {name: tensor.to("cpu", copy=True) for name, tensor in trainer.weights() if place.rank == 0}
     if place.rank == 0:
-        save_file({name: tensor.detach().float().clone() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS)
+        save_file(weights, temporary / WEIGHTS)
         meta = {"step": step, "world_size": place.world_size, "data": data}
         write_atomically(temporary / "meta.json", json.dumps(meta, indent=2) + "\n")
     dist.barrier()
@@ -68,17 +67,18 @@ def latest(run_dir: Path) -> Path | None:
     return folder
 
 
-def restore(folder: Path, engine: Engine, place: Place) -> tuple[int, dict]:
-    """Brings the engine and its model back to a checkpoint. Returns the number of steps done and the loader's state.
+def restore(folder: Path, trainer: Trainer) -> tuple[int, dict]:
+    """Brings the trainer back to a checkpoint. Returns the number of steps done and the loader's state.
 
     Raises ValueError where the run continues with another number of ranks, or the checkpoint holds no state of the loader.
     """
     meta = json.loads((folder / "meta.json").read_text())
-    if meta["world_size"] != place.world_size:
+    if meta["world_size"] != (ranks := trainer.place.world_size):
         raise ValueError(
-            f"{folder}: written by {meta['world_size']} ranks, this run has {place.world_size}: start it with {meta['world_size']}"
+            f"{folder}: written by {meta['world_size']} ranks, this run has {ranks}: start it with {meta['world_size']}"
         )
     if "data" not in meta:
         raise ValueError(f"{folder}: was written by an earlier version and does not say which clips were seen: start a new run_dir")
-    engine.load(folder)
+    trainer.engine.load(folder)
+    trainer.set_teachers(load_file(folder / WEIGHTS))
     return meta["step"], meta["data"]

@@ -20,9 +20,12 @@ OWN_DEEPSPEED_KEYS = (
     "bf16",
     "fp16",
     "torch_autocast",
+    "data_types",
     "optimizer",
     "scheduler",
 )
+OWN_ZERO_KEYS = ("stage", "stage3_param_persistence_threshold", "offload_optimizer", "offload_param")
+EMA_FORM = {0: "replicated", 1: "replicated", 2: "replicated", 3: "sharded"}
 
 
 class OptimConfig(Settings):
@@ -34,6 +37,8 @@ class OptimConfig(Settings):
     warmup_epochs: float = Field(30.0, ge=0, description="epochs of linear warm-up from 0")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates of the moments")
     weight_decay: float = Field(0.3, ge=0, description="decoupled decay of all but biases and 1-D tensors")
+    final_weight_decay: float | None = Field(None, ge=0, description="decay at the last step, along a cosine; none: it stays")
+    freeze_last_layer_epochs: float = Field(0.0, ge=0, description="epochs in which the heads' last layer stays as it is")
 
 
 class ClipConfig(Settings):
@@ -44,38 +49,49 @@ class ClipConfig(Settings):
 
 
 class EmaConfig(Settings):
-    """Momentum of the teachers, rising to `final` along a cosine; one value per modality."""
+    """Momentum of the teachers, rising to `final` along a cosine; one value per modality. The averages are kept in float32."""
 
     video: float = Field(0.997, ge=0, le=1)
     audio: float = Field(0.997, ge=0, le=1)
     final: float = Field(1.0, ge=0, le=1)
+    form: Literal["replicated", "sharded"] | None = Field(
+        None, description="where the averages lie: on every rank, or cut like the weights; none: as the ZeRO stage needs"
+    )
 
 
 class RunConfig(Settings):
     """How long to train, on how many clips a step, and how often to report."""
 
     global_batch: int = Field(256, gt=0, description="clips a step, over all ranks")
+    accumulation: int = Field(1, gt=0, description="micro-batches that a rank's share of a step is cut into: less memory")
+    precision: Literal["auto", "fp32", "autocast", "bf16"] = Field(
+        "auto",
+        description="fp32; autocast: fp32 weights, bf16 matrix products; bf16: bf16 weights beside fp32 masters; "
+        "auto: autocast on GPUs, fp32 on CPUs",
+    )
+    compile: bool = Field(False, description="compile each transformer block (torch.compile)")
     epochs: float = Field(800, gt=0, description="length of the run and of every schedule")
     max_steps: int | None = Field(None, gt=0, description="stop early after this many steps; schedules still span `epochs`")
     log_every: int = Field(20, gt=0, description="steps between two lines of metrics.jsonl")
     checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints, of which the newest is kept")
-    max_skipped_steps: int = Field(10, gt=0, description="stop after so many steps in a row whose gradients are not finite")
+    max_skipped_steps: int = Field(10, gt=0, description="stop after so many steps in a row whose loss or gradients are not finite")
 
 
 class DeepSpeedConfig(Settings):
     """The fields from which DeepSpeed's own configuration is generated."""
 
-    zero_stage: Literal[1, 2] = Field(1, description="1 shards the optimizer's state, 2 the gradients too")
+    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="shared out from 1: AdamW's state, 2: gradients, 3: weights")
     overrides: dict = Field({}, description="merged over the generated DeepSpeed configuration as it is")
 
     @model_validator(mode="after")
     def _check(self):
         zero = self.overrides.get("zero_optimization", {})
-        taken = [name for name in OWN_DEEPSPEED_KEYS if name in self.overrides] + ["zero_optimization.stage"] * ("stage" in zero)
+        taken = [name for name in OWN_DEEPSPEED_KEYS if name in self.overrides]
+        taken += [f"zero_optimization.{name}" for name in OWN_ZERO_KEYS if name in zero]
         if taken:
             raise ValueError(
                 f"overrides: {', '.join(taken)} cannot be set here, since the trainer relies on them: "
-                "use train.global_batch, clip and deepspeed.zero_stage"
+                "use train.global_batch, train.accumulation, train.precision, clip and deepspeed.zero_stage"
             )
         return self
 
@@ -103,4 +119,16 @@ class PretrainConfig(Settings):
                 f"optim.warmup_epochs: {self.optim.warmup_epochs:g} is more than train.epochs ({self.train.epochs:g}): "
                 "lower the warm-up or train for longer"
             )
+        stage = self.deepspeed.zero_stage
+        if self.train.precision == "bf16" and stage == 0:
+            raise ValueError(
+                "train.precision: 'bf16' has no fp32 masters at deepspeed.zero_stage 0, and small updates would be rounded away: "
+                "set zero_stage to 1, 2 or 3, or precision to autocast"
+            )
+        if self.ema.form not in (None, EMA_FORM[stage]):
+            raise ValueError(
+                f"ema.form: {self.ema.form!r} cannot be had at deepspeed.zero_stage {stage}, whose ranks have "
+                f"{'parts of the weights only' if stage == 3 else 'all the weights'}: set it to {EMA_FORM[stage]}, or remove it"
+            )
+        self.loss.check_accumulation(self.train.accumulation)
         return self

@@ -1,13 +1,26 @@
 """DeepSpeed behind a small surface: the only module that imports it, and the only one that knows its private attributes."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from xkd.train.config import PretrainConfig
+from xkd.train.zero import STAGES
+
+# What DeepSpeed is told of each precision. Gradients are accumulated and summed in fp32 in all of them (under autocast DeepSpeed
+# would send those of linear layers in bf16). Whether they are finite is the trainer's to say, so its own search is off.
+PRECISIONS: dict[str, dict] = {
+    "fp32": {},
+    "autocast": {"torch_autocast": {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}},
+    "bf16": {
+        "bf16": {"enabled": True, "check_grad_overflow": False},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+    },
+}
 
 
 def join_process_group() -> None:
@@ -23,19 +36,32 @@ def join_process_group() -> None:
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
 
+def precision_of(config: PretrainConfig) -> str:
+    """The precision of a run on this machine: one of PRECISIONS."""
+    chosen = config.train.precision
+    return chosen if chosen != "auto" else "autocast" if torch.cuda.is_available() else "fp32"
+
+
 def deepspeed_settings(config: PretrainConfig, world_size: int) -> dict:
     """The DeepSpeed configuration of a run, with `deepspeed.overrides` merged over it.
 
     `gradient_clipping` is 0 because DeepSpeed clips by the global norm, and by default does; ours is per tensor (clipping.py).
     """
+    stage, precision, accumulation = config.deepspeed.zero_stage, precision_of(config), config.train.accumulation
+    zero: dict = {"stage": stage}
+    if stage == 3:
+        zero["stage3_param_persistence_threshold"] = 0  # no gathered copy of a teacher outlives the step that moves it
+    elif stage == 2 or (stage == 1 and precision != "bf16"):
+        zero["compute_grad_norm"] = False  # clipping has found it
     settings = {
         "train_batch_size": config.train.global_batch,
-        "train_micro_batch_size_per_gpu": config.train.global_batch // world_size,
-        "gradient_accumulation_steps": 1,
+        "train_micro_batch_size_per_gpu": config.train.global_batch // (world_size * accumulation),
+        "gradient_accumulation_steps": accumulation,
         "gradient_clipping": 0.0,
-        "zero_optimization": {"stage": config.deepspeed.zero_stage},
+        "zero_optimization": zero,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
+        **PRECISIONS[precision],
     }
     return _merged(settings, config.deepspeed.overrides)
 
@@ -48,13 +74,15 @@ def _merged(base: dict, over: dict) -> dict:
 
 
 class Engine:
-    """A model and its optimizer under ZeRO stage 1 or 2."""
+    """A model and its optimizer under ZeRO; `zero` tells where its stage keeps weights and gradients."""
 
     def __init__(self, model: nn.Module, param_groups: Sequence[dict], config: PretrainConfig, world_size: int):
         import deepspeed
 
-        optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas, fused=True)
-        self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_settings(config, world_size))
+        self._optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas, fused=True)
+        settings = deepspeed_settings(config, world_size)
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=settings)
+        self.zero = STAGES[config.deepspeed.zero_stage](self._engine.optimizer)
 
     @property
     def device(self) -> torch.device:
@@ -69,23 +97,21 @@ class Engine:
         return self._engine(*args, **kwargs)
 
     def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of one micro-batch, divided by their number; those of a step's last are averaged over the ranks."""
+        last = self._engine.is_gradient_accumulation_boundary()
         self._engine.backward(loss)
+        if not last:
+            self._engine.step()  # counts the micro-batch and updates nothing
 
-    def gradient_pieces(self, params: Iterable[nn.Parameter]) -> list[Tensor | None]:
-        """This rank's part of each parameter's averaged gradient, to be changed in place between backward and step.
+    def step(self, apply: bool) -> None:
+        """Updates the weights, or (unless `apply`) drops the gradients and leaves weights and moments as they are.
 
-        None where the rank owns no part of the parameter. Reads DeepSpeed's private attributes: its version is pinned.
+        Every rank must say the same. DeepSpeed goes its usual way in both cases; AdamW is told what torch's own gradient scaler
+        would tell it of gradients that are not finite.
         """
-        return [self._gradient_piece(param) for param in params]
-
-    @staticmethod
-    def _gradient_piece(param: nn.Parameter) -> Tensor | None:
-        return param._hp_mapping and param._hp_mapping.get_lp_grad_fragment(param._index_in_param_group)
-
-    def step(self) -> bool:
-        """Applies the gradients. Returns False where ZeRO skipped the step because some rank's gradients were not finite."""
+        self._optimizer.found_inf = None if apply else torch.ones((), device=self.device)
         self._engine.step()
-        return self._engine.was_step_applied()
+        self.zero.clear_gradients()
 
     def save(self, folder: Path) -> None:
         """Writes every rank's part of weights and optimizer state to `folder`/deepspeed; all ranks must call it."""

@@ -44,13 +44,14 @@ def train(config: PretrainConfig) -> int:
         return _finish(config, place, FAILED, "failed", reason=str(error))
     found = from_rank_0(found)
     trainer = Trainer(config, place, steps_per_epoch=len(loader))
-    start, state = checkpoint.restore(found, trainer.engine, place) if found else (0, loader.state_dict())
+    start, state = checkpoint.restore(found, trainer) if found else (0, loader.state_dict())
     loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
     total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
     if place.rank == 0:
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
         print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", flush=True)
+        print(f"{config.run_dir}: {trainer.description}", flush=True)
     try:
         with loader, MetricsWriter(config.run_dir, total_steps=total, start_step=start, enabled=place.rank == 0) as metrics:
             _run(trainer, loader, metrics, start, total, state["substituted"])
@@ -68,10 +69,14 @@ def train(config: PretrainConfig) -> int:
 
 def _check(config: PretrainConfig, place: Place) -> None:
     """Raises what can be told at once, from this machine's folders."""
-    batch = config.train.global_batch
-    if batch % place.world_size:
-        raise ValueError(f"train.global_batch: {batch} clips cannot be cut into {place.world_size} equal parts: choose a multiple")
-    config.loss.check_batch(batch // place.world_size)
+    batch, accumulation = config.train.global_batch, config.train.accumulation
+    parts = place.world_size * accumulation
+    if batch % parts:
+        raise ValueError(
+            f"train.global_batch: {batch} clips cannot be cut into {parts} equal parts "
+            f"({place.world_size} ranks x train.accumulation {accumulation}): choose a multiple of {parts}"
+        )
+    config.loss.check_batch(batch // parts, accumulation)
     run_directory.check(config)
     _check_shards(config, remote=False)
 
@@ -134,10 +139,9 @@ def _check_substituted(config: PretrainConfig, loader: Loader, substituted: int)
 
 def _save(trainer: Trainer, loader: Loader, step: int) -> None:
     """Saves a checkpoint. What it lacks of the loader's state, the damaged samples, is in the run directory before."""
-    config, place = trainer.config, trainer.place
     state = {name: value for name, value in loader.state_dict().items() if name != "quarantine"}
-    _record_damage(config, loader, place)
-    checkpoint.save(config.run_dir, step, trainer.engine, trainer.model, place, state)
+    _record_damage(trainer.config, loader, trainer.place)
+    checkpoint.save(trainer.config.run_dir, step, trainer, state)
 
 
 def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, step: int, total: int, substituted: int) -> None:

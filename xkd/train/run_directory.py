@@ -10,6 +10,7 @@ from xkd.pipelines.quarantine import Quarantine
 from xkd.train.config import PretrainConfig
 
 QUARANTINE = "quarantine.jsonl"
+SKIPPED = "skipped"
 MAY_CHANGE = {  # alters no number of a run
     *("train.max_steps", "train.log_every", "train.checkpoint_every"),
     *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
@@ -85,6 +86,13 @@ def write_quarantine(folder: Path, quarantine: Quarantine) -> None:
     """Lists the damaged samples, if there are any."""
     if len(quarantine):
         write_atomically(folder / QUARANTINE, quarantine.to_jsonl())
+
+
+def write_skipped(folder: Path, step: int, ranks: list[dict]) -> None:
+    """Lists the samples of a step that could not be taken, and the loss that each rank had of its own."""
+    path = folder / SKIPPED / f"step-{step:06d}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(ranks, indent=2) + "\n")
 
 
 def write_state(folder: Path, status: str, **facts) -> None:
