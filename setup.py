@@ -56,8 +56,18 @@ setup(
         # For drivers that cannot run CUDA 13: install torch, torchaudio and torchvision for CUDA 12 first (README, "Install").
         "cuda12": ["nvidia-dali-cuda120==2.4.*", "torchaudio==2.11.*", "torchvision==0.26.*", "triton==3.6.*"],
         "s3": ["s3fs>=2024.6"],  # shards at s3://
+        "wandb": ["wandb>=0.19"],  # log.wandb
         # Other loaders that `xkd bench loader` measures beside ours; torchcodec needs the system's FFmpeg libraries, 4 to 8.
         "bench": ["torchcodec==0.11.*", "opencv-python-headless>=4.10"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.6", "build>=1.2", "setuptools>=70", "wheel"],
+        "dev": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "build>=1.2",
+            "setuptools>=70",
+            "wheel",
+            "wandb>=0.19",
+        ],
     },
 )

@@ -44,6 +44,7 @@ def test_the_same_configuration_and_another_number_of_steps_go_on(tmp_path):
     run_directory.check(configuration(tmp_path))
     run_directory.check(configuration(tmp_path, "train.max_steps=5", "train.log_every=1", "train.checkpoint_every=7"))
     run_directory.check(configuration(tmp_path, "data.num_threads=3", "data.pipelines=2", "data.prefetch=5"))
+    run_directory.check(configuration(tmp_path, "log={wandb: {project: other}, collapse: {lines: 3}}"))
     run_directory.check(configuration(tmp_path, "data.read_ahead=5", "data.max_bad_share=0.2", "data.cache_dir=somewhere"))
 
 

@@ -10,6 +10,7 @@ from xkd.losses import LossConfig
 from xkd.model.config import ModelConfig
 from xkd.model.geometry import check_views
 from xkd.pipelines.config import DataConfig
+from xkd.train.log_config import LogConfig
 
 # What the trainer decides itself: the batch, clipping (per tensor, not DeepSpeed's), precision.
 OWN_DEEPSPEED_KEYS = (
@@ -109,6 +110,7 @@ class PretrainConfig(Settings):
     clip: ClipConfig = ClipConfig()
     ema: EmaConfig = EmaConfig()
     train: RunConfig = RunConfig()
+    log: LogConfig = LogConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
 
     @model_validator(mode="after")

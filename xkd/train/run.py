@@ -11,13 +11,15 @@ from xkd.pipelines.loader import Loader
 from xkd.pipelines.quarantine import Quarantine
 from xkd.pipelines.shard_files import StorageError
 from xkd.pipelines.storage import check_shards, is_remote, open_shards
-from xkd.train import checkpoint, run_directory
+from xkd.train import checkpoint, run_directory, sinks
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
 from xkd.train.engine import join_process_group
-from xkd.train.meter import Meter
+from xkd.train.meter import Meter, memory
 from xkd.train.metrics import MetricsWriter
-from xkd.train.trainer import Stopped, Trainer
+from xkd.train.opening import opening
+from xkd.train.trainer import Stopped, Trainer, len_of_micro_batch
+from xkd.train.utilisation import Utilisation
 
 DONE, FAILED = 0, 1
 
@@ -47,14 +49,16 @@ def train(config: PretrainConfig) -> int:
     start, state = checkpoint.restore(found, trainer) if found else (0, loader.state_dict())
     loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
     total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
+    metrics = together(partial(_open_metrics, config, place, start, total))
+    utilisation = Utilisation.of(config, place.world_size)
     if place.rank == 0:
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
-        print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", flush=True)
-        print(f"{config.run_dir}: {trainer.description}", flush=True)
+    metrics.say([f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", *opening(config, utilisation)])
     try:
-        with loader, MetricsWriter(config.run_dir, total_steps=total, start_step=start, enabled=place.rank == 0) as metrics:
-            _run(trainer, loader, metrics, start, total, state["substituted"])
+        with loader, metrics:
+            meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=start)
+            _run(trainer, loader, metrics, meter, start, total, state["substituted"])
     except Stopped as error:
         _record_damage(config, loader, place)
         return _finish(config, place, FAILED, "failed", reason=str(error))
@@ -77,6 +81,7 @@ def _check(config: PretrainConfig, place: Place) -> None:
             f"({place.world_size} ranks x train.accumulation {accumulation}): choose a multiple of {parts}"
         )
     config.loss.check_batch(batch // parts, accumulation)
+    sinks.check(config)
     run_directory.check(config)
     _check_shards(config, remote=False)
 
@@ -109,6 +114,11 @@ def _open_loader(config: PretrainConfig, place: Place, device: Literal["cpu", "g
         device=device,
         exchange=exchange,
     )
+
+
+def _open_metrics(config: PretrainConfig, place: Place, start: int, total: int) -> MetricsWriter:
+    clips = len_of_micro_batch(config, place)
+    return MetricsWriter(config, clips=clips, total_steps=total, start_step=start, enabled=place.rank == 0)
 
 
 def _finish(config: PretrainConfig, place: Place, exit_code: int, status: str, **facts) -> int:
@@ -144,10 +154,9 @@ def _save(trainer: Trainer, loader: Loader, step: int) -> None:
     checkpoint.save(trainer.config.run_dir, step, trainer, state)
 
 
-def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, step: int, total: int, substituted: int) -> None:
+def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, meter: Meter, step: int, total: int, substituted: int) -> None:
     """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
     config = trainer.config
-    meter = Meter(loader, clips_per_step=config.train.global_batch, step=step)
     while step < total:
         for batch in loader:
             numbers = trainer.step(batch, step)
@@ -156,7 +165,7 @@ def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, step: int, to
             metrics.advance()
             if step == total or step % config.train.log_every == 0:
                 so_far = {"epoch": step / trainer.steps_per_epoch, "substituted": substituted}
-                metrics.write(step, numbers | meter.rates(step) | so_far)
+                metrics.write(step, numbers | meter.rates(step) | memory() | so_far)
             _check_substituted(config, loader, substituted)
             if step == total or step % config.train.checkpoint_every == 0:
                 _save(trainer, loader, step)

@@ -12,7 +12,7 @@ from xkd.train.config import PretrainConfig
 QUARANTINE = "quarantine.jsonl"
 SKIPPED = "skipped"
 MAY_CHANGE = {  # alters no number of a run
-    *("train.max_steps", "train.log_every", "train.checkpoint_every"),
+    *("train.max_steps", "train.log_every", "train.checkpoint_every", "log"),
     *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
     # where the shards lie; that they are the same, the loader's state says
     *("data.train", "data.test", "data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
@@ -70,9 +70,11 @@ def _fields(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
+        if name in MAY_CHANGE:
+            continue
         if isinstance(value, dict):
             flat |= _fields(value, f"{name}.")
-        elif name not in MAY_CHANGE:
+        else:
             flat[name] = value
     return flat
 

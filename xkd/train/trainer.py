@@ -14,7 +14,7 @@ from xkd.train import ema, run_directory
 from xkd.train.clipping import clip_per_tensor
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, exchange, gather, sum_over_ranks
-from xkd.train.engine import Engine, precision_of
+from xkd.train.engine import Engine
 from xkd.train.gradient_norms import GradientNorms
 
 VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
@@ -85,14 +85,6 @@ class Trainer:
         self._max_norms = torch.tensor([config.clip.norm if clip else math.inf for clip in clipped], device=device)
         self._last_layer = torch.tensor([name.endswith(LAST_LAYER) for name in named], device=device)
         self._gradient_norms = GradientNorms(list(named), device)
-
-    @property
-    def description(self) -> str:
-        """How the run computes, in one line for the log."""
-        train, optim = self.config.train, self.config.optim
-        batch = f"{self.place.world_size} ranks x {train.accumulation} x {len_of_micro_batch(self.config, self.place)} clips"
-        lr = f"lr {optim.lr:g} x {train.global_batch}/{optim.base_batch} = {optim.lr * train.global_batch / optim.base_batch:g}"
-        return f"{precision_of(self.config)}, ZeRO stage {self.config.deepspeed.zero_stage}, {batch}, {lr}"
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """One step: forward and backward of each micro-batch, per-tensor clip, AdamW, then teachers and centres.
