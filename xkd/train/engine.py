@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -51,6 +52,9 @@ def deepspeed_settings(config: PretrainConfig, world_size: int) -> dict:
     zero: dict = {"stage": stage}
     if stage == 3:
         zero["stage3_param_persistence_threshold"] = 0  # no gathered copy of a teacher outlives the step that moves it
+        # DeepSpeed's own linear layer rounds once more, between product and bias, and replaces torch's in the whole process.
+        # Torch's keeps gathered weights until the backward; with activation checkpointing it does not.
+        zero["memory_efficient_linear"] = False
     elif stage == 2 or (stage == 1 and precision != "bf16"):
         zero["compute_grad_norm"] = False  # clipping has found it
     settings = {
@@ -81,7 +85,8 @@ class Engine:
 
         self._optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas, fused=True)
         settings = deepspeed_settings(config, world_size)
-        self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=settings)
+        with redirect_stdout(None):  # on which it prints its use of memory, group by group
+            self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=settings)
         self.zero = STAGES[config.deepspeed.zero_stage](self._engine.optimizer)
 
     @property
