@@ -80,7 +80,8 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
 
 def _read_metrics(run_dir: Path) -> list[dict]:
     path = run_dir / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = [line for line in lines if "loss" in line]  # a probe before the first step has none
     if not rows:
         raise ValueError(f"{path}: holds no training metrics: let `xkd train` take at least train.log_every steps")
     return rows

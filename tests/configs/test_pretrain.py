@@ -46,6 +46,9 @@ LOADING = {
     "log.collapse.feature_std": 0.01,
     "log.collapse.min_entropy": 0.01,
     "log.collapse.max_entropy": 0.98,
+    "probe.every_epochs": None,
+    "probe.clips": 4000,
+    "probe.neighbours": 20,
     "deepspeed.zero_stage": 1,
     "deepspeed.overrides": {},
 }

@@ -78,6 +78,18 @@ def test_one_rank_trains_to_the_losses_of_two(finished_run, tiny_shards, tmp_pat
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
 
 
+def test_a_probe_changes_no_number_of_a_run(finished_run, tiny_shards, tmp_path):
+    result = launch(tiny_shards, tmp_path, "probe.every_epochs=1")
+    assert result.returncode == 0, result.stderr
+    untrained, *rows = metrics(tmp_path)
+    probed = {row["step"]: {name for name in row if name.startswith("probe/")} for row in (untrained, *rows)}
+    assert [step for step, names in probed.items() if names] == [0, 3, 6]
+    assert set(untrained) == {"step", "collapse_alarms"} | probed[0]
+    assert probed[3] == probed[6] == probed[0] >= {"probe/knn_both", "probe/video_to_audio_r1"}
+    assert [{name: value for name, value in row.items() if name not in probed[0]} for row in rows] == metrics(finished_run)
+    assert "probe at step 6  knn_video" in result.stdout
+
+
 def test_a_run_directory_of_another_configuration_is_refused(finished_run, tiny_shards):
     result = launch(tiny_shards, finished_run, "seed=1")
     assert result.returncode != 0

@@ -78,6 +78,14 @@ class RunConfig(Settings):
     max_skipped_steps: int = Field(10, gt=0, description="stop after so many steps in a row whose loss or gradients are not finite")
 
 
+class ProbeConfig(Settings):
+    """How often the teachers' features are tried on clips that are not trained on: k-NN and retrieval, `probe/...` in the log."""
+
+    every_epochs: float | None = Field(None, gt=0, description="epochs between two probes, from the start on; none: no probe")
+    clips: int = Field(4000, ge=2, description="so many of the first samples of `data.test`, which its shards hold mixed")
+    neighbours: int = Field(20, gt=0, description="nearest other clips that vote on a clip's class; all, where there are fewer")
+
+
 class DeepSpeedConfig(Settings):
     """The fields from which DeepSpeed's own configuration is generated."""
 
@@ -111,6 +119,7 @@ class PretrainConfig(Settings):
     ema: EmaConfig = EmaConfig()
     train: RunConfig = RunConfig()
     log: LogConfig = LogConfig()
+    probe: ProbeConfig = ProbeConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
 
     @model_validator(mode="after")
@@ -120,6 +129,11 @@ class PretrainConfig(Settings):
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs:g} is more than train.epochs ({self.train.epochs:g}): "
                 "lower the warm-up or train for longer"
+            )
+        if self.probe.every_epochs and not self.data.test:
+            raise ValueError(
+                f"probe.every_epochs: is {self.probe.every_epochs:g}, but data.test names no shards to probe on: "
+                "set data.test to a shard folder that is not trained on, or remove probe.every_epochs"
             )
         stage = self.deepspeed.zero_stage
         if self.train.precision == "bf16" and stage == 0:

@@ -18,6 +18,7 @@ from xkd.train.engine import join_process_group
 from xkd.train.meter import Meter, memory
 from xkd.train.metrics import MetricsWriter
 from xkd.train.opening import opening
+from xkd.train.probe import Probe
 from xkd.train.trainer import Stopped, Trainer, len_of_micro_batch
 from xkd.train.utilisation import Utilisation
 
@@ -42,6 +43,7 @@ def train(config: PretrainConfig) -> int:
     try:
         quarantine, found = together(partial(_look, config, place))
         loader = together(partial(_open_loader, config, place, device))
+        probe = together(partial(Probe, config, place, device, len(loader))) if config.probe.every_epochs else None
     except StorageError as error:
         return _finish(config, place, FAILED, "failed", reason=str(error))
     found = from_rank_0(found)
@@ -58,7 +60,7 @@ def train(config: PretrainConfig) -> int:
     try:
         with loader, metrics:
             meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=start)
-            _run(trainer, loader, metrics, meter, start, total, state["substituted"])
+            _run(trainer, loader, probe, metrics, meter, start, total, state["substituted"])
     except Stopped as error:
         _record_damage(config, loader, place)
         return _finish(config, place, FAILED, "failed", reason=str(error))
@@ -154,18 +156,35 @@ def _save(trainer: Trainer, loader: Loader, step: int) -> None:
     checkpoint.save(trainer.config.run_dir, step, trainer, state)
 
 
-def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, meter: Meter, step: int, total: int, substituted: int) -> None:
+def _run(
+    trainer: Trainer,
+    loader: Loader,
+    probe: Probe | None,
+    metrics: MetricsWriter,
+    meter: Meter,
+    step: int,
+    total: int,
+    substituted: int,
+) -> None:
     """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
     config = trainer.config
+    if probe and step == 0:
+        metrics.write(step, probe.measure(trainer.weights()))
+        meter.restart(step)
     while step < total:
         for batch in loader:
             numbers = trainer.step(batch, step)
             step += 1
             substituted += round(numbers["substituted"])
             metrics.advance()
-            if step == total or step % config.train.log_every == 0:
+            probed = probe is not None and (step == total or probe.is_due(step))
+            if probed or step == total or step % config.train.log_every == 0:
                 so_far = {"epoch": step / trainer.steps_per_epoch, "substituted": substituted}
-                metrics.write(step, numbers | meter.rates(step) | memory() | so_far)
+                row = numbers | meter.rates(step) | memory() | so_far
+                if probed:
+                    row |= probe.measure(trainer.weights())
+                    meter.restart(step)
+                metrics.write(step, row)
             _check_substituted(config, loader, substituted)
             if step == total or step % config.train.checkpoint_every == 0:
                 _save(trainer, loader, step)

@@ -12,7 +12,7 @@ from xkd.train.config import PretrainConfig
 QUARANTINE = "quarantine.jsonl"
 SKIPPED = "skipped"
 MAY_CHANGE = {  # alters no number of a run
-    *("train.max_steps", "train.log_every", "train.checkpoint_every", "log"),
+    *("train.max_steps", "train.log_every", "train.checkpoint_every", "log", "probe"),
     *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
     # where the shards lie; that they are the same, the loader's state says
     *("data.train", "data.test", "data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
