@@ -20,11 +20,11 @@ import torchaudio
 
 from xkd.env import environment
 from xkd.eval.config import SvmConfig
-from xkd.features import Features
 from xkd.eval.raw import mean_picture, mean_spectrum
 from xkd.eval.scores import chance
 from xkd.eval.svm import evaluate_svm
 from xkd.eval.tables import accuracies, markdown
+from xkd.features import Features
 from xkd.pipelines.avdigits.clip import clip_facts
 from xkd.pipelines.avdigits.scans import CLASSES, SPLITS
 from xkd.pipelines.avdigits.write import write_dataset

@@ -1,16 +1,18 @@
-"""The parts of one training step of XKD, on one process and real batches that are already loaded."""
+"""The parts of one training step of XKD, on one process and real batches that are already loaded, and what its overheads are."""
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from xkd.benchmarks import command
-from xkd.benchmarks.harness import Lap, Round, measure
+from xkd.benchmarks.harness import TOTAL, Lap, Measurement, Round, measure
 from xkd.benchmarks.shards import given_or_made
 from xkd.config import load
 from xkd.jobs import schemas
@@ -18,84 +20,124 @@ from xkd.pipelines.loader import Loader
 from xkd.pipelines.storage import open_shards
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import claim_device, find_place
-from xkd.train.engine import Engine, join_process_group
-from xkd.train.trainer import Trainer
+from xkd.train.engine import join_process_group, precision_of
+from xkd.train.meter import Meter, memory
+from xkd.train.metrics import MetricsWriter
+from xkd.train.trainer import Trainer, len_of_micro_batch
+from xkd.train.utilisation import Utilisation
 
 NUM_BATCHES = 4
+# What a call of the engine, or of its `zero`, is the end of: the part before it, and the part that it is.
+MARKS = {
+    "forward": (None, "forward"),
+    "backward": (None, "backward"),
+    "gradients": ("average numbers", None),
+    "step": ("clip", "optimizer"),
+}
+OVERHEADS = ("average numbers", "clip", "teachers and centres", "logging")  # what is not forward, backward, optimizer
+AIM = 0.04
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a round trains: `steps` steps of the configuration's global batch."""
+    """What a round trains: `steps` steps of the configuration's global batch, the last of them logged; `total` is of all rounds."""
 
     config: PretrainConfig
     steps: int
+    total: int
 
 
-class LappedEngine:
-    """The trainer's engine, calling `lap` where a part of the step ends."""
+class Lapped:
+    """The trainer's engine, calling `lap` where a part of the step ends (MARKS)."""
 
-    def __init__(self, engine: Engine, lap: Lap):
-        self._engine, self._lap = engine, lap
+    def __init__(self, inner, lap: Lap):
+        self._inner, self._lap = inner, lap
 
     def __getattr__(self, name):
-        return getattr(self._engine, name)
+        found = getattr(self._inner, name)
+        if name == "zero":
+            return Lapped(found, self._lap)
+        return partial(self._call, found, *MARKS[name]) if name in MARKS else found
 
-    def forward(self, *args, **kwargs):
-        output = self._engine.forward(*args, **kwargs)
-        self._lap("forward")
-        return output
+    def _call(self, function, before, after, *args, **kwargs):
+        if before:
+            self._lap(before)
+        result = function(*args, **kwargs)
+        if after:
+            self._lap(after)
+        return result
 
-    def backward(self, loss):
-        self._engine.backward(loss)
-        self._lap("backward")
 
-    def step(self, apply):
-        self._lap("average numbers and clip")
-        self._engine.step(apply)
-        self._lap("optimizer")
+class Training:
+    """A trainer that goes on in every round where it stopped in the last, and logs as a run does."""
+
+    def __init__(self, work: Work, trainer: Trainer, batches: Iterator, meter: Meter, metrics: MetricsWriter):
+        self._work, self._trainer, self._batches, self._meter, self._metrics = work, trainer, batches, meter, metrics
+        self._engine, self._step = trainer.engine, 0
+
+    def __call__(self, lap: Lap) -> int:
+        """One round; returns its clips."""
+        self._trainer.engine = Lapped(self._engine, lap)
+        first = self._step
+        while self._step < first + self._work.steps:
+            numbers = self._trainer.step(next(self._batches), self._step)
+            lap("teachers and centres")
+            self._step += 1
+            self._metrics.advance()
+            if self._step == first + self._work.steps:
+                self._metrics.write(self._step, numbers | self._meter.rates(self._step) | memory())
+            lap("logging")
+        return self._work.steps * self._work.config.train.global_batch
 
 
 @contextmanager
 def setup(work: Work, provider: str) -> Iterator[Round]:
-    """A trainer with its engine and a few batches; each round goes on where the last one ended."""
+    """A trainer with its engine and a few batches."""
     assert provider == "deepspeed", provider
-    shards = open_shards(work.config.data.train, work.config.data)
-    batch_size = work.config.train.global_batch
-    place = find_place()
-    settings = {"batch_size": batch_size, "seed": work.config.seed, "device": claim_device(place)}
-    with Loader(shards, work.config.data, preset="pretrain", **settings) as loader:
+    place, config = find_place(), work.config
+    shards, batch_size = open_shards(config.data.train, config.data), config.train.global_batch
+    with Loader(
+        shards, config.data, preset="pretrain", batch_size=batch_size, seed=config.seed, device=claim_device(place)
+    ) as loader:
         batches = cycle([batch for epoch in range(NUM_BATCHES) for batch in islice(loader.epoch(epoch), 1)])
     join_process_group()
     try:
-        trainer = Trainer(work.config, place, steps_per_epoch=len(shards) // batch_size)
-        yield partial(_train, trainer, trainer.engine, batches, count().__next__, work.steps)
+        trainer = Trainer(config, place, steps_per_epoch=len(shards) // batch_size)
+        meter = Meter(loader, Utilisation.of(config, place.world_size), clips_per_step=batch_size, step=0)
+        clips = len_of_micro_batch(config, place)
+        with tempfile.TemporaryDirectory() as run_dir:
+            logged = config.model_copy(update={"run_dir": Path(run_dir)})
+            with MetricsWriter(logged, clips=clips, total_steps=work.total, start_step=0, enabled=True) as metrics:
+                yield Training(work, trainer, batches, meter, metrics)
     finally:
         dist.destroy_process_group()
 
 
-def _train(trainer: Trainer, engine: Engine, batches: Iterator, next_step: Callable[[], int], steps: int, lap: Lap) -> int:
-    trainer.engine = LappedEngine(engine, lap)
-    clips = 0
-    for batch in islice(batches, steps):
-        trainer.step(batch, next_step())
-        lap("teachers and centres")
-        clips += len(batch.sample_ids)
-    return clips
+def shares(measurements: Sequence[Measurement], device: str) -> dict[str, float]:
+    """What share of a step each of OVERHEADS takes: of its time on a GPU, on CPUs of its CPU time, which others disturb less."""
+    seconds = {found.part: found.wall_p50_s if device == "cuda" else found.cpu_s for found in measurements}
+    return {part: seconds[part] / seconds[TOTAL] for part in OVERHEADS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser("step", "Take training steps and time their parts.", rounds=5)
     parser.add_argument("--config", default="pretrain/demo.yaml", help="configuration to train (default %(default)s)")
     parser.add_argument("--shards", type=Path, help="shard folder to read (default: a temporary one of AV-Digits clips of 5 s)")
-    parser.add_argument("--steps", type=int, default=5, help="steps a round (default 5)")
+    parser.add_argument("--steps", type=int, default=5, help="steps a round, at whose end metrics are logged (default 5)")
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="replaces a field of the configuration")
     arguments = list(arguments or [])
     options = parser.parse_args(arguments)
     recorder = command.recorder("step", arguments)
-    config = load(options.config, [], schemas())
+    config = load(options.config, options.overrides, schemas())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with given_or_made(options.shards, NUM_BATCHES * config.train.global_batch) as shards:
-        work = Work(config.model_copy(update={"data": config.data.model_copy(update={"train": shards})}), options.steps)
-        measurements = measure(partial(setup, work), ["deepspeed"], rounds=options.rounds, warmup=1, memory=True)
-    settings = f"config={options.config} batch={config.train.global_batch} zero_stage={config.deepspeed.zero_stage} ranks=1"
-    command.finish(recorder.rows(settings, "clip", measurements), options.csv)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"train": str(shards)})})
+        work = Work(config, options.steps, total=options.steps * (1 + options.rounds))
+        measurements = measure(partial(setup, work), ["deepspeed"], rounds=options.rounds, warmup=1, memory=True, device=device)
+    facts = {"batch": config.train.global_batch, "zero_stage": config.deepspeed.zero_stage, "precision": precision_of(config)}
+    case = " ".join(f"{name}={value}" for name, value in {"config": options.config, **facts, "ranks": 1}.items())
+    command.finish(recorder.rows(case, "clip", measurements), options.csv)
+    found = shares(measurements, device)
+    parts = ", ".join(f"{part} {share:.1%}" for part, share in found.items())
+    print(f"Overheads: {parts}; together {sum(found.values()):.1%} of a step; the aim for the base network is less than {AIM:.0%}.")
     return 0
