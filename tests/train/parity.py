@@ -73,13 +73,16 @@ def on_two_ranks(overrides: Sequence[str], stage: int, steps: int = STEPS, poiso
     return first
 
 
-@cache
-def in_plain_torch(overrides: tuple[str, ...], steps: int = STEPS, poisoned: tuple[int, ...] = ()) -> Track:
-    return train_plainly([override for override in overrides if not override.startswith(ARITHMETIC)], steps, poisoned)
+def in_plain_torch(overrides: Sequence[str], steps: int = STEPS, poisoned: Sequence[int] = ()) -> Track:
+    return _in_plain_torch(tuple(o for o in overrides if not o.startswith(ARITHMETIC)), steps, tuple(poisoned))
 
 
-def errors(found: Track, expected: Track) -> Errors:
-    start = in_plain_torch((), steps=0).weights
+_in_plain_torch = cache(train_plainly)
+
+
+def errors(found: Track, overrides: Sequence[str], poisoned: Sequence[int] = ()) -> Errors:
+    expected = in_plain_torch(overrides, len(found.numbers), poisoned)
+    start = in_plain_torch(overrides, steps=0).weights
     kinds = {
         "trained": [name for name in expected.weights if "_student." in name and not name.endswith("gains")],
         "averages": [name for name in expected.weights if "_teacher." in name and not name.endswith(("gains", "center"))],
@@ -144,7 +147,7 @@ def main() -> int:
     _print(*["---"] * 7)
     for name, (overrides, stages) in (FP32_CASES | HALF_CASES).items():
         for stage in stages:
-            apart = errors(on_two_ranks(overrides, stage), in_plain_torch(overrides))
+            apart = errors(on_two_ranks(overrides, stage), overrides)
             _print(name, stage, *(f"{value:.1e}" for value in vars(apart).values()))
     sys.stdout.write("\n")
     _print("precision", "ZeRO stage", "from lerp in float32", "from the formula", "root mean square", "moved by")
