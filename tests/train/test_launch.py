@@ -56,7 +56,7 @@ def test_a_run_stopped_half_way_goes_on_to_the_same_numbers_and_weights(finished
     for steps in (2, 6):
         result = launch(tiny_shards, tmp_path, f"train.max_steps={steps}")
         assert result.returncode == 0, result.stderr
-    assert f"{2} of {6} steps done" in result.stdout
+    assert result.stdout.count("2 of 6 steps done, kernels: torch") == 1
     assert metrics(tmp_path) == metrics(finished_run)
     resumed, straight = (load_file(run / "checkpoints" / "step-000006" / "weights.safetensors") for run in (tmp_path, finished_run))
     assert resumed.keys() == straight.keys()

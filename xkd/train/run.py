@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch.distributed as dist
 
+from xkd.kernels.choice import implementation
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.quarantine import Quarantine
 from xkd.pipelines.shard_files import StorageError
@@ -36,6 +37,7 @@ def train(config: PretrainConfig) -> int:
     place = find_place()
     _check(config, place)
     device = claim_device(place)
+    kernels = implementation("cuda" if device == "gpu" else "cpu")
     join_process_group()  # the ranks wait for each other for minutes here, and for hours in `together`
     try:
         quarantine, found = together(partial(_look, config, place))
@@ -50,7 +52,7 @@ def train(config: PretrainConfig) -> int:
     if place.rank == 0:
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
-        print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", flush=True)
+        print(f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done, kernels: {kernels}", flush=True)
     try:
         with loader, MetricsWriter(config.run_dir, total_steps=total, start_step=start, enabled=place.rank == 0) as metrics:
             _run(trainer, loader, metrics, start, total, state["substituted"])
