@@ -9,7 +9,7 @@ FUSED = Path(__file__).parent / "fused"
 
 
 def test_the_kernels_agree_with_float64_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not soak", "-p", "no:cacheprovider", str(FUSED)]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not soak and not gpu", "-p", "no:cacheprovider", str(FUSED)]
     run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, cwd=FUSED.parents[2])
     print(run.stdout[-4000:])
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
