@@ -7,6 +7,7 @@ import torch
 
 from tests.model.tiny import LOCAL_AUDIO, SHAPES, VIDEO, shake, tiny_batch, tiny_xkd
 from xkd.kernels.masked_recon_loss import masked_recon_loss
+from xkd.losses import Ranks
 from xkd.model.xkd import OTHER
 
 TERMS = {
@@ -154,21 +155,20 @@ def rows(batch, start, stop):
 
 
 class Meeting:
-    """Two ranks as two threads: `gather` joins their rows as losses.alignment asks of it."""
+    """Two ranks as two threads, which meet to hand each other what they have."""
 
     def __init__(self):
         self.barrier, self.parts = threading.Barrier(2), [None, None]
 
-    def gather_of(self, rank):
+    def ranks_of(self, rank):
         def gather(own):
-            self.parts[rank] = own.detach()
+            self.parts[rank] = own
             self.barrier.wait()
-            parts = list(self.parts)
+            parts = torch.stack(self.parts)
             self.barrier.wait()
-            parts[rank] = own + (own - own.detach())  # same value, twice the gradient
-            return torch.cat(parts)
+            return parts
 
-        return gather
+        return Ranks(rank, 2, gather, lambda values: gather(values).sum(0))
 
     def run(self, task):
         threads = [threading.Thread(target=task, args=(rank,)) for rank in (0, 1)]
@@ -186,7 +186,7 @@ def test_two_ranks_average_to_one_process(group, sharing):
     alone = shaken(**variant)
     whole = run(alone, batch, step=7)
     meeting, outputs = Meeting(), [None, None]
-    ranks = [shaken(**variant, gather=meeting.gather_of(rank)) for rank in (0, 1)]
+    ranks = [shaken(**variant, ranks=meeting.ranks_of(rank)) for rank in (0, 1)]
 
     def step(rank):
         outputs[rank] = run(ranks[rank], rows(batch, 4 * rank, 4 * rank + 4), step=7, first_row=4 * rank)

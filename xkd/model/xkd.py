@@ -3,7 +3,6 @@
 Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, NamedTuple, TypedDict
@@ -15,7 +14,7 @@ from xkd.kernels.distill_ce import distill_ce, teacher_probabilities
 from xkd.kernels.masked_recon_loss import masked_recon_loss
 from xkd.kernels.precision import at_least_float32
 from xkd.kernels.random_mask import Mask, random_mask
-from xkd.losses import LossConfig, alignment, total
+from xkd.losses import ALONE, LossConfig, Ranks, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
 from xkd.model.config import ModelConfig
 from xkd.model.geometry import check_views, visible_tokens
@@ -71,16 +70,11 @@ class _StudentPass(NamedTuple):
     outputs_UBK: Tensor | None
 
 
-def identity(rows: Tensor) -> Tensor:
-    """The `gather` of a single rank."""
-    return rows
-
-
 class XKD(nn.Module):
     """The whole network; `forward` is the loss of one training step.
 
     Shapes are those of one view without the batch: (3, T, H, W) and (1, mel bands, steps); a local shape is None where there are no
-    local views. `gather` joins the rows of all ranks (see losses.alignment). `seed` decides initialisation and masks.
+    local views. `ranks` are those of the global batch. `seed` decides initialisation and masks.
     Raises ValueError where a view cannot be cut into tokens, or one that the configuration needs is missing.
     """
 
@@ -94,11 +88,11 @@ class XKD(nn.Module):
         local_video_shape: tuple[int, ...] | None,
         local_audio_shape: tuple[int, ...] | None,
         seed: int,
-        gather: Callable[[Tensor], Tensor] = identity,
+        ranks: Ranks = ALONE,
     ):
         super().__init__()
         check_views(model, video_shape, audio_shape, local_video_shape, local_audio_shape)
-        self.model_config, self.loss_config, self.seed, self.gather = model, loss, seed, gather
+        self.model_config, self.loss_config, self.seed, self.ranks = model, loss, seed, ranks
         networks = build_networks(model, video_shape, audio_shape, seed)
         self.video_student, self.audio_student, self.video_teacher, self.audio_teacher = networks
 
@@ -148,7 +142,7 @@ class XKD(nn.Module):
         if weights.align:
             features = {f"student_{modality}": student.outputs_UBK for modality, student in students.items()}
             features |= {f"teacher_{modality}": outputs_BK[None] for modality, outputs_BK in teachers.items()}
-            of_students, of_teachers = alignment(features, self.loss_config.align_group, self.gather)
+            of_students, of_teachers = alignment(features, self.loss_config.align_group, self.ranks)
             parts |= _with_mean("align", align_student=of_students, align_teacher=of_teachers)
         loss = total(parts, weights)
         parts = {name: part.detach() for name, part in parts.items()}

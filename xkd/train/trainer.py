@@ -11,7 +11,7 @@ from xkd.pipelines.loader import Batch
 from xkd.train import ema
 from xkd.train.clipping import clip_per_tensor
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place, gather, sum_over_ranks
+from xkd.train.distributed import Place, ranks_of, sum_over_ranks
 from xkd.train.engine import Engine
 
 
@@ -49,7 +49,7 @@ class Trainer:
 
     def __init__(self, config: PretrainConfig, place: Place, steps_per_epoch: int):
         self.config, self.place, self.steps_per_epoch = config, place, steps_per_epoch
-        self.model = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed, gather=gather)
+        self.model = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed, ranks=ranks_of(place))
         self.engine = Engine(self.model, param_groups(self.model, config.optim.weight_decay), config, place.world_size)
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
         self._params = list(named.values())
