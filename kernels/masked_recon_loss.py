@@ -100,21 +100,23 @@ def _residual(
     P: tl.constexpr = C * PT * PH * PW
     clip_ptr, drop_ptr, pred_ptr, mean_ptr, std_ptr = tensors
     num_rows, num_masked, num_tokens, strides = sizes
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = rows < num_rows
     columns, real = patch_columns(C, PT * PH * PW, PIXELS, CHANNELS)
-    at, inside = rows[:, None, None] * P + columns, here[:, None, None] & real
+    at, inside = rows.to(tl.int64)[:, None, None] * P + columns, here[:, None, None] & real
     pred = tl.load(pred_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    ids, samples = tl.load(drop_ptr + rows, mask=here, other=0), rows // num_masked
+    # Divisions of 64 bits cost dozens of instructions: only addresses are so wide.
+    ids, samples = tl.load(drop_ptr + rows, mask=here, other=0).to(tl.int32), (rows // num_masked).to(tl.int64)
     target = load_patches(
         clip_ptr, mean_ptr, std_ptr, samples, ids, here, num_tokens, strides, NH, NW, C, PT, PH, PW, PIXELS, CHANNELS
     )
+    target = tl.where(inside, target, 0.0)
     if NORM:
-        mean = tl.sum(tl.reshape(tl.where(inside, target, 0.0), (ROWS, PIXELS * CHANNELS)), 1) / P
+        mean = tl.sum(tl.reshape(target, (ROWS, PIXELS * CHANNELS)), 1) / P
         target = tl.where(inside, target - mean[:, None, None], 0.0)
         variance = tl.sum(tl.reshape(target * target, (ROWS, PIXELS * CHANNELS)), 1) / (P - 1)
         target *= (1.0 / tl.sqrt_rn(variance + EPSILON))[:, None, None]
-    return tl.where(inside, pred - target, 0.0), at, inside
+    return pred - target, at, inside
 
 
 def launch_forward(

@@ -81,8 +81,8 @@ def load_patches(
     if mean_ptr is not None:
         mean = tl.load(mean_ptr + channel, mask=channel < C, other=0.0)
         std = tl.load(std_ptr + channel, mask=channel < C, other=1.0)
-        # Rounded as torch rounds: the result equals the reference's to the last bit.
-        values = tl.div_rn(values - mean, tl.broadcast_to(std, values.shape))
+        # One division a channel, rounded as torch rounds it: the result equals the reference's to the last bit.
+        values = (values - mean) * tl.div_rn(tl.full(std.shape, 1.0, tl.float32), std)
     return values
 
 
@@ -129,7 +129,7 @@ def tile_of(clip: Tensor, patch: list[int]) -> dict[str, int]:
             f"{MAX_VALUES:,} (of each factor rounded up to a power of two): choose smaller patches, or set XKD_KERNELS=torch"
         )
     rows = max(1, VALUES // (pixels * channels))
-    warps = max(4, min(16, rows * pixels * channels // 512))
+    warps = max(4, min(16, rows * pixels * channels // 1024))
     constants = dict(zip(("PT", "PH", "PW"), patch, strict=True), NH=nh, NW=nw, C=clip.shape[1])
     return constants | {"ROWS": rows, "PIXELS": pixels, "CHANNELS": channels, "num_warps": warps}
 
@@ -215,7 +215,7 @@ def reference(
         rows_B1 = torch.arange(batch, device=clip_BCTHW.device)[:, None]
         chosen = blocks[rows_B1, ids_BK // (nh * nw), ids_BK // nw % nh, ids_BK % nw]
     if mean is not None:
-        chosen = (at_least_float32(chosen) - mean.detach()) / std.detach()
+        chosen = (at_least_float32(chosen) - mean.detach()) * at_least_float32(std.detach()).reciprocal()
     return chosen.flatten(2).to(dtype)
 
 
@@ -254,4 +254,4 @@ def check_clip(
         raise ValueError(f"{op}: ids {tuple(ids.shape)} of {ids.dtype} for a clip {shape}: needs [B, K] of int64 or int32")
     if (mean is None) != (std is None) or (mean is not None and not mean.shape == std.shape == shape[1:2]):
         found = [None if levels is None else tuple(levels.shape) for levels in (mean, std)]
-        raise ValueError(f"{op}: mean {found[0]} and std {found[1]}: needs both or none, with a value for each of {shape[1]} channels")
+        raise ValueError(f"{op}: mean {found[0]} and std {found[1]}: needs both or none, a value for each of {shape[1]} channels")

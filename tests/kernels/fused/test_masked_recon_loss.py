@@ -30,9 +30,10 @@ def inputs(shape, clip_dtype, dtype, device):
     return clip.to(device, clip_dtype), drop.to(device), pred.to(device, dtype).requires_grad_(), patch
 
 
-def levels(channels, device):
-    channel = torch.arange(channels, device=device).float()
-    return {"mean": 100 + 10 * channel, "std": 60 - channel}
+def levels(clip):
+    """Means and deviations of about the clip's own."""
+    unit, channel = 60 if clip.dtype == torch.uint8 else 1, torch.arange(clip.shape[1], device=clip.device).float()
+    return unit * (1 + channel / 7), unit * (1 - channel / 9)
 
 
 def run(function, *args, **kwargs):
@@ -43,7 +44,7 @@ def run(function, *args, **kwargs):
 
 def check(shape, clip_dtype, dtype, device, norm_pix_loss, normalise):
     clip, drop, pred, patch = inputs(shape, clip_dtype, dtype, device)
-    mean, std = levels(shape[1], device).values() if normalise else (None, None)
+    mean, std = levels(clip) if normalise else (None, None)
     precise = (each.double() for each in (mean, std)) if normalise else (None, None)
     oracle = run(reference, clip.double(), drop, pred.detach().double().requires_grad_(), *precise, patch, norm_pix_loss)
     floor = run(reference, clip, drop, pred, mean, std, patch, norm_pix_loss)
@@ -131,7 +132,7 @@ def test_float64_is_refused(wide, device):
 @pytest.mark.parametrize("normalise", [True, False], ids=["normalised", "as it is"])
 def test_the_op_is_well_registered(normalise, device):
     clip, drop, pred, patch = inputs(MIDDLE, torch.uint8, torch.float32, device)
-    mean, std = levels(3, device).values() if normalise else (None, None)
+    mean, std = levels(clip) if normalise else (None, None)
     torch.library.opcheck(torch.ops.xkd.masked_recon_loss, (clip, drop, pred, mean, std, patch, True))
 
 
