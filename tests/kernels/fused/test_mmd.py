@@ -16,7 +16,13 @@ SHAPES = [  # G, R, X, D: single rows, neither a multiple of a tile, beyond one 
 # A student's and a teacher's rows: 64 samples at once, and groups of 32; 256 samples; many.
 FULL_SIZE = [(1, 256, 128, 8192), (2, 128, 64, 8192), (1, 128, 64, 8192), (1, 1024, 512, 8192), (1, 4096, 2048, 8192)]
 # How far the rows of a set lie apart, and the sets from one another; features of the heads are about sqrt(D) long.
-SPREADS = {"close": (1e-3, 1e-3), "near": (0.03, 0.03), "independent": (1.0, 0.1), "tight sets far apart": (1e-4, 1.0)}
+SPREADS = {
+    "nearly equal": (1e-5, 1e-7),
+    "close": (1e-3, 1e-3),
+    "near": (0.03, 0.03),
+    "independent": (1.0, 0.1),
+    "tight sets far apart": (1e-4, 1.0),
+}
 
 
 def features(shape, device, spread="near", dtype=torch.float32):
