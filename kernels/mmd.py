@@ -18,7 +18,7 @@ DEPTH = 32  # of a step of them
 PROGRAMS = 256  # that keep a large GPU busy: the products are split along D to reach them
 SHORTEST_SPAN = 512  # dimensions of such a split
 PAIRS = (16, 64)  # rows and columns that a program of `_compare` handles
-# The choice changes no result: each adds up in the same order.
+# The choice does not change the order in which products are added up.
 _SCHEDULES = [triton.Config({}, num_warps=warps, num_stages=3) for warps in ((4,) if INTERPRETED else (4, 8))]
 
 
