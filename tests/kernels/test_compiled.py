@@ -7,10 +7,8 @@ import pytest
 from triton.runtime.jit import KernelInterface
 
 from tests.kernels.planted import planted
-from xkd.benchmarks.kernel_cases import CASES
-from xkd.benchmarks.kernel_code import CHIPS, compile_everywhere, wrong
-
-OPS = ("random_mask", "patch_gather", "masked_recon_loss", "decoder_assemble", "mmd", "distill_ce")
+from xkd.benchmarks.kernel_cases import CASES, NARROW, OPS
+from xkd.benchmarks.kernel_code import CHIPS, LEAST_WIDE, compile_everywhere, wrong
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +33,19 @@ def test_every_kernel_that_an_op_launches_is_compiled_for_every_chip(op, codes):
         assert {code.kernel for code in codes if code.op == op and code.chip == f"sm_{chip}"} == launched
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("op", "kernel"), NARROW)
+def test_a_kernel_that_is_excused_from_wide_accesses_needs_it(op, kernel, codes):
+    wide_cases = {case.name for case in CASES if case.op == op and case.wide}
+    shares = [code.wide_share for code in codes if (code.op, code.kernel) == (op, kernel) and code.case in wide_cases]
+    assert min(shares) < LEAST_WIDE
+
+
 def test_planted_faults_are_found():
     cases = [planted("spilling", wide=False), planted("narrow", products=True), planted("greedy", wide=False)]
     expected = [
         r"_spilling .*: \d+ instructions spill into [1-9]\d* bytes of stack",
-        r"_narrow .*: loads at most 4 bytes at once, not 16",
+        r"_narrow .*: \d+% of the bytes move 16 at once, 75% wanted",
         r"_greedy .*: [2-9]\d{5} bytes of shared memory, 232448 allowed",
         r"narrow planted: no matrix instructions",
     ]
