@@ -44,7 +44,7 @@ def _forward(
     EPSILON: tl.constexpr,
 ):
     tensors, sizes = (clip_ptr, drop_ptr, pred_ptr, mean_ptr, std_ptr), (num_rows, num_masked, num_tokens, strides)
-    residual, _, _ = _residual(tensors, sizes, NH, NW, C, PT, PH, PW, ROWS, PIXELS, CHANNELS, NORM, EPSILON)
+    residual, _, _, _ = _residual(tensors, sizes, NH, NW, C, PT, PH, PW, ROWS, PIXELS, CHANNELS, NORM, EPSILON)
     tl.store(loss_ptr + tl.program_id(0), tl.sum(residual * residual) * scale)
 
 
@@ -75,9 +75,9 @@ def _backward(
     EPSILON: tl.constexpr,
 ):
     tensors, sizes = (clip_ptr, drop_ptr, pred_ptr, mean_ptr, std_ptr), (num_rows, num_masked, num_tokens, strides)
-    residual, at, inside = _residual(tensors, sizes, NH, NW, C, PT, PH, PW, ROWS, PIXELS, CHANNELS, NORM, EPSILON)
+    residual, first, columns, inside = _residual(tensors, sizes, NH, NW, C, PT, PH, PW, ROWS, PIXELS, CHANNELS, NORM, EPSILON)
     pred_grad = residual * (scale * tl.load(grad_ptr).to(tl.float32))
-    tl.store(pred_grad_ptr + at, pred_grad.to(pred_grad_ptr.dtype.element_ty), mask=inside)
+    tl.store(pred_grad_ptr + first + columns, pred_grad.to(pred_grad_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -96,15 +96,15 @@ def _residual(
     NORM: tl.constexpr,
     EPSILON: tl.constexpr,
 ):
-    """pred - target [ROWS, PIXELS, CHANNELS], 0 outside; where these values stand in `pred`; and which of them are inside."""
+    """pred - target [ROWS, PIXELS, CHANNELS], 0 outside; where its rows begin in `pred`; its columns; which values are inside."""
     P: tl.constexpr = C * PT * PH * PW
     clip_ptr, drop_ptr, pred_ptr, mean_ptr, std_ptr = tensors
     num_rows, num_masked, num_tokens, strides = sizes
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = rows < num_rows
     columns, real = patch_columns(C, PT * PH * PW, PIXELS, CHANNELS)
-    at, inside = rows.to(tl.int64)[:, None, None] * P + columns, here[:, None, None] & real
-    pred = tl.load(pred_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    first, inside = rows.to(tl.int64)[:, None, None] * P, here[:, None, None] & real
+    pred = tl.load(pred_ptr + first + columns, mask=inside, other=0.0).to(tl.float32)
     # Divisions of 64 bits cost dozens of instructions: only addresses are so wide.
     ids, samples = tl.load(drop_ptr + rows, mask=here, other=0).to(tl.int32), (rows // num_masked).to(tl.int64)
     target = load_patches(
@@ -115,8 +115,8 @@ def _residual(
         mean = tl.sum(tl.reshape(target, (ROWS, PIXELS * CHANNELS)), 1) / P
         target = tl.where(inside, target - mean[:, None, None], 0.0)
         variance = tl.sum(tl.reshape(target * target, (ROWS, PIXELS * CHANNELS)), 1) / (P - 1)
-        target *= (1.0 / tl.sqrt_rn(variance + EPSILON))[:, None, None]
-    return pred - target, at, inside
+        target *= (1.0 / tl.sqrt(variance + EPSILON))[:, None, None]
+    return pred - target, first, columns, inside
 
 
 def launch_forward(
