@@ -13,7 +13,8 @@ from torch import Tensor
 from xkd.kernels.choice import DEVICES, check_devices, use_triton
 from xkd.kernels.precision import at_least_float32
 
-CLIP_DTYPES = (torch.uint8, torch.bfloat16, torch.float16, torch.float32, torch.float64)
+RESULT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+CLIP_DTYPES = (torch.uint8, *RESULT_DTYPES)
 VALUES = 2048  # that a program handles at least: small patches go several to a program
 MAX_VALUES = 16384  # and at most: a patch, its sides rounded up to powers of two, stays in registers
 
@@ -192,8 +193,10 @@ def patch_gather(
     if dtype is None:
         dtype = clip_BCTHW.dtype if clip_BCTHW.is_floating_point() else torch.float32
     check_clip("patch_gather", clip_BCTHW, ids_BK, patch, mean, std)
-    if not dtype.is_floating_point or dtype == torch.float64 != clip_BCTHW.dtype:
-        raise ValueError(f"patch_gather: a result of {dtype}: needs float32, bfloat16 or float16, or the clip's {clip_BCTHW.dtype}")
+    if dtype not in RESULT_DTYPES:
+        raise ValueError(f"patch_gather: a result of {dtype}: needs one of {_names(RESULT_DTYPES)}")
+    if dtype == torch.float64:
+        clip_BCTHW = clip_BCTHW.double()  # so that all of it happens in float64, in torch
     function = _op if use_triton("patch_gather", clip_BCTHW) else reference
     return function(clip_BCTHW, ids_BK, mean, std, patch, dtype)
 
@@ -215,7 +218,9 @@ def reference(
         rows_B1 = torch.arange(batch, device=clip_BCTHW.device)[:, None]
         chosen = blocks[rows_B1, ids_BK // (nh * nw), ids_BK // nw % nh, ids_BK % nw]
     if mean is not None:
-        chosen = (at_least_float32(chosen) - mean.detach()) * at_least_float32(std.detach()).reciprocal()
+        chosen = at_least_float32(chosen)
+        mean, std = (levels.detach().to(chosen.dtype) for levels in (mean, std))
+        chosen = (chosen - mean) * std.reciprocal()
     return chosen.flatten(2).to(dtype)
 
 
@@ -246,8 +251,7 @@ def check_clip(
     check_devices(op, **{name: tensor for name, tensor in given.items() if tensor is not None})
     shape = tuple(clip.shape)
     if clip.ndim != 5 or clip.dtype not in CLIP_DTYPES:
-        dtypes = ", ".join(str(dtype).removeprefix("torch.") for dtype in CLIP_DTYPES)
-        raise ValueError(f"{op}: a clip {shape} of {clip.dtype}: needs [B, C, T, H, W] of one of {dtypes}")
+        raise ValueError(f"{op}: a clip {shape} of {clip.dtype}: needs [B, C, T, H, W] of one of {_names(CLIP_DTYPES)}")
     if len(patch) != 3 or min(patch) < 1 or any(side % p for side, p in zip(shape[2:], patch, strict=True)):
         raise ValueError(f"{op}: a clip {shape} cannot be cut into patches {tuple(patch)}: every side must be a multiple")
     if ids is not None and (ids.ndim != 2 or len(ids) != len(clip) or ids.dtype not in (torch.int64, torch.int32)):
@@ -255,3 +259,7 @@ def check_clip(
     if (mean is None) != (std is None) or (mean is not None and not mean.shape == std.shape == shape[1:2]):
         found = [None if levels is None else tuple(levels.shape) for levels in (mean, std)]
         raise ValueError(f"{op}: mean {found[0]} and std {found[1]}: needs both or none, a value for each of {shape[1]} channels")
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)

@@ -144,6 +144,12 @@ def test_step_and_position_decide_the_masks():
     assert len(set(losses)) == 3
 
 
+def test_a_step_held_in_a_tensor_draws_the_masks_of_the_number():
+    xkd, batch = tiny_xkd(), tiny_batch()
+    number, tensor = (xkd(*batch, step=step, first_row=3).loss for step in (5, torch.tensor(5)))
+    assert torch.equal(number, tensor)
+
+
 def test_given_noise_replaces_the_draw():
     xkd, batch = tiny_xkd(weights=ONLY_RECON), tiny_batch()
     noise = {"noise_video": torch.rand(4, 8), "noise_audio": torch.rand(4, 6)}

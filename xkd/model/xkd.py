@@ -103,7 +103,7 @@ class XKD(nn.Module):
         audio_global: Tensor,
         audio_local: Tensor | None,
         *,
-        step: int,
+        step: int | Tensor,
         first_row: int = 0,
         teacher_temperature_video: float | None = None,
         teacher_temperature_audio: float | None = None,
@@ -112,8 +112,9 @@ class XKD(nn.Module):
     ) -> XKDOutput:
         """The loss of this rank's global views [B, ...] and local views [B, L, ...].
 
-        `first_row` is the position of these samples in the global batch: with `step` it decides the masks. A teacher temperature
-        defaults to the configuration's at epoch 0. `noise` [B, N] replaces the random bits of the masks.
+        `first_row` is the position of these samples in the global batch: with `step`, a number or an int64 tensor on the views'
+        device, it decides the masks. A teacher temperature defaults to the configuration's at epoch 0. `noise` [B, N] replaces the
+        random bits of the masks.
         Raises ValueError where the batch would split an alignment group.
         """
         weights = self.loss_config.weights
@@ -148,7 +149,7 @@ class XKD(nn.Module):
         parts = {name: part.detach() for name, part in parts.items()}
         return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
 
-    def draw_mask(self, modality: Modality, clip: Tensor, step: int, first_row: int, noise: Tensor | None = None) -> Mask:
+    def draw_mask(self, modality: Modality, clip: Tensor, step: int | Tensor, first_row: int, noise: Tensor | None = None) -> Mask:
         """The masks of a batch of global views: a function of seed, modality, step and position in the global batch."""
         num_tokens = self._student(modality).encoder.tokenizer.num_tokens
         num_keep = visible_tokens(num_tokens, getattr(self.model_config, modality).mask_ratio)
