@@ -345,7 +345,7 @@ def reference(own_GSD: Tensor, rows_GRD: Tensor, place: int, num_x: int, gammas:
             in_x_R[own, None] == in_x_R, within_GS[..., None] + within_GR[:, None], across_GS[..., None] + across_GR[:, None]
         )
         distances_GSR = (lengths_GSR - 2 * own_GSD @ rows_GRD.mT).clamp(min=0).masked_fill(index_R[own, None] == index_R, 0)
-        share_R = torch.where(in_x_R, 1 / x.shape[1:3].numel(), -1 / y.shape[1:3].numel()).to(own_GSD.dtype)
+        share_R = in_x_R.to(own_GSD.dtype) / x.shape[1:3].numel() - (~in_x_R).to(own_GSD.dtype) / y.shape[1:3].numel()
         typical_G11 = within_GR.detach().mean(1)[:, None, None]
         kernel_GSR = sum(_exp(gamma * distances_GSR, less_one=gamma * typical_G11 < 1) for gamma in gammas)
         return (kernel_GSR * (share_R[own, None] * share_R)).sum((1, 2))
