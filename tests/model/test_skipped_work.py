@@ -38,7 +38,7 @@ class Shapes(TorchDispatchMode):
         return out
 
 
-def batch(size=2):
+def batch(size=3):
     return tuple(
         torch.randn(size, *extra, *SHAPES[name])
         for name, extra in (("video_shape", ()), ("local_video_shape", (1,)), ("audio_shape", ()), ("local_audio_shape", (1,)))
