@@ -130,7 +130,8 @@ def tile_of(clip: Tensor, patch: list[int]) -> dict[str, int]:
             f"{MAX_VALUES:,} (of each factor rounded up to a power of two): choose smaller patches, or set XKD_KERNELS=torch"
         )
     rows = max(1, VALUES // (pixels * channels))
-    warps = max(4, min(16, rows * pixels * channels // 1024))
+    values = rows * pixels * channels
+    warps = 32 if values == MAX_VALUES else max(4, values // 1024)  # with 16 warps the largest patches spill on sm_80
     constants = dict(zip(("PT", "PH", "PW"), patch, strict=True), NH=nh, NW=nw, C=clip.shape[1])
     return constants | {"ROWS": rows, "PIXELS": pixels, "CHANNELS": channels, "num_warps": warps}
 
