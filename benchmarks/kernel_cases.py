@@ -17,7 +17,7 @@ from torch import Tensor
 BOTH = (torch.float32, torch.bfloat16)
 DECODER_DIM, PROTOTYPES = 384, 8192
 STUDENT_VIEWS, GROUP = 2, 32
-AWKWARD_SIZE = "awkward"  # for the compile check, not to be timed
+AWKWARD_SIZE, LARGEST_SIZE = "awkward", "largest"  # for the compile check, not to be timed
 SEED = 0
 
 
@@ -40,6 +40,7 @@ class View(NamedTuple):
 VIDEO = View((3, 32, 112, 112), (4, 16, 16), num_keep=59)
 AUDIO = View((1, 1, 80, 448), (1, 4, 16), num_keep=112)
 FINETUNED = View((3, 32, 224, 224), (4, 16, 16), num_keep=235)
+LARGEST = View((3, 8, 64, 64), (4, 32, 32), num_keep=2)  # patches that just fit a program
 AWKWARD = View((3, 6, 15, 27), (2, 5, 9), num_keep=5)  # 27 tokens of 270 values: no power of two, no multiple of 16 bytes
 
 
@@ -71,7 +72,7 @@ class Case:
 
     @property
     def benchmarked(self) -> bool:
-        return self.name != AWKWARD_SIZE
+        return not self.name.startswith((AWKWARD_SIZE, LARGEST_SIZE))
 
     def traffic(self, arguments: Sequence) -> int:
         """Bytes of the arguments that the forward must read: of a clip, the chosen patches only."""
@@ -167,10 +168,10 @@ def _grouped_mmd(batch: int, dtype: torch.dtype, device: str) -> tuple:
     return _normal(batch // samples, rows, PROTOTYPES, dtype=dtype, device=device, grad=True), rows // 2
 
 
-def _distill_ce(dim: int, batch: int, dtype: torch.dtype, device: str) -> tuple:
+def _distill_ce(dim: int, batch: int, dtype: torch.dtype, device: str, teacher_views: int = 1) -> tuple:
     draw = partial(_normal, device=device)
     student = draw(STUDENT_VIEWS, batch, dim, dtype=dtype, grad=True)
-    return draw(1, batch, dim, dtype=dtype), draw(dim, dtype=torch.float32), student, 0.07, 0.1
+    return draw(teacher_views, batch, dim, dtype=dtype), draw(dim, dtype=torch.float32), student, 0.07, 0.1
 
 
 def _all_bytes(arguments: Sequence) -> int:
@@ -198,10 +199,14 @@ CASES: Sequence[Case] = (
     Case("patch_gather", "video", partial(_patch_gather, VIDEO, None)),
     Case("patch_gather", "video uint8", partial(_patch_gather, VIDEO, torch.uint8)),
     Case("patch_gather", "audio", partial(_patch_gather, AUDIO, None)),
+    Case("patch_gather", LARGEST_SIZE, partial(_patch_gather, LARGEST, torch.float32), wide=False),
+    Case("patch_gather", f"{LARGEST_SIZE} uint8", partial(_patch_gather, LARGEST, torch.uint8), wide=False),
     Case("patch_gather", AWKWARD_SIZE, partial(_patch_gather, AWKWARD, None), EVERY, wide=False),
     Case("masked_recon_loss", "video", partial(_masked_recon_loss, VIDEO, None)),
     Case("masked_recon_loss", "video uint8", partial(_masked_recon_loss, VIDEO, torch.uint8)),
     Case("masked_recon_loss", "audio", partial(_masked_recon_loss, AUDIO, torch.float32)),
+    Case("masked_recon_loss", LARGEST_SIZE, partial(_masked_recon_loss, LARGEST, torch.float32), wide=False),
+    Case("masked_recon_loss", f"{LARGEST_SIZE} uint8", partial(_masked_recon_loss, LARGEST, torch.uint8), wide=False),
     Case("masked_recon_loss", AWKWARD_SIZE, partial(_masked_recon_loss, AWKWARD, None), EVERY, wide=False),
     Case("decoder_assemble", "video", partial(_decoder_assemble, VIDEO, DECODER_DIM)),
     Case("decoder_assemble", "audio", partial(_decoder_assemble, AUDIO, DECODER_DIM)),
@@ -210,6 +215,8 @@ CASES: Sequence[Case] = (
     Case("mmd", "groups of 32", _grouped_mmd, products=True),
     Case("mmd", AWKWARD_SIZE, partial(_mmd, 2, 100), EVERY, wide=False, products=True),
     Case("distill_ce", "step", partial(_distill_ce, PROTOTYPES)),
+    Case("distill_ce", f"{LARGEST_SIZE} views", partial(_distill_ce, PROTOTYPES, teacher_views=3)),
+    Case("distill_ce", f"{LARGEST_SIZE} prototypes", partial(_distill_ce, 65536)),
     Case("distill_ce", AWKWARD_SIZE, partial(_distill_ce, 100), EVERY, wide=False),
 )
 OPS = tuple(dict.fromkeys(case.op for case in CASES))
