@@ -90,8 +90,8 @@ def shards_info(args):
 
 
 def shards_preview(args):
-    from xkd.pipelines.index import ShardSet
     from xkd.pipelines.inspect.preview import contact_sheet
+    from xkd.pipelines.shards.index import ShardSet
 
     contact_sheet(ShardSet.open(args.folder), args.out, samples=args.samples)
     sys.stdout.write(f"{args.out}\n")

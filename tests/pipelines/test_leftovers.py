@@ -14,8 +14,8 @@ import pytest
 
 from tests.pipelines.bad_media import UNDECODABLE, stored, write_set
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")
 

@@ -12,7 +12,7 @@ from tests import launcher
 from tests.pipelines.damage import copy_with_damage
 from tests.pipelines.shard_server import Fault, ShardServer
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 ARGUMENTS = ("train.global_batch=4", "train.epochs=2", "train.log_every=1", "optim.warmup_epochs=0.5", "optim.base_batch=4")
 TIMINGS = {"clips_per_second", *(f"data_{stage}_share" for stage in ("read", "feed", "decode", "finish", "wait"))}

@@ -3,8 +3,8 @@
 import pytest
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 from xkd.train.meter import Meter
 
 DATA = DataConfig(

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 
-from xkd.pipelines.shard_files import StorageError
+from xkd.pipelines.shards.shard_files import StorageError
 
 T = TypeVar("T")
 # That ranks wait for one that is still copying shards. Other operations have DeepSpeed's limit, DEEPSPEED_TIMEOUT or 10 minutes.

@@ -8,9 +8,9 @@ from typing import Literal
 import torch.distributed as dist
 
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.quarantine import Quarantine
-from xkd.pipelines.shard_files import StorageError
-from xkd.pipelines.storage import check_shards, is_remote, open_shards
+from xkd.pipelines.samples.quarantine import Quarantine
+from xkd.pipelines.shards.shard_files import StorageError
+from xkd.pipelines.store.opening import check_shards, is_remote, open_shards
 from xkd.train import checkpoint, run_directory
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
