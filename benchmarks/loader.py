@@ -22,7 +22,7 @@ from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.stages import profile
+from xkd.pipelines.loading.stages import profile
 
 # What one training example holds: that of the demo, that of the method, or little.
 SMALL = {"clip_seconds": 1, "video": {"global_view": {"size": 32}, "local_view": {"size": 16, "frames": 4}}}
@@ -41,7 +41,7 @@ LOADER_COLUMNS = (*COLUMNS, "versions", "not_measured")
 @contextmanager
 def setup(work: Work, provider: str) -> Iterator[Round]:
     """A loader, one epoch a round: it begins with nothing read ahead and ends so."""
-    torch.set_num_threads(work.data.num_threads)
+    torch.set_num_threads(work.data.pipeline_threads)
     epochs = count()
     with ours(work) if provider == OURS else PEERS[provider].open(work) as epoch:
         yield lambda lap: sum(len(views["video_global"]) for views in epoch(next(epochs)))

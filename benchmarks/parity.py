@@ -18,7 +18,7 @@ from xkd.benchmarks.parity_xkd import compare_network
 from xkd.benchmarks.results import markdown
 
 # What a file raises whose arrays do not fit each other, or this network.
-MISFITS = (ValueError, RuntimeError, LookupError, AssertionError)
+MISFITS = (ValueError, TypeError, RuntimeError, LookupError, AssertionError)
 COLUMNS = ("file", "quantity", "error", "tolerance", "measure", "pass")
 
 
@@ -135,9 +135,8 @@ def report(results: Sequence[Result]) -> str:
     lines += [f"{result.file}: MISS: {result.fault}" for result in results if result.fault]
     compared = [result for result in results if result.rows or result.fault]
     missed = sum(not row.passed for result in results for row in result.rows) + sum(bool(result.fault) for result in results)
-    lines.append(
-        f"{len(compared)} of {len(results)} files compared, {len(rows)} quantities: {f'{missed} missed' if missed else 'all pass'}"
-    )
+    verdict = f"{missed} missed" if missed else "all pass" if compared else "nothing is shown"
+    lines.append(f"{len(compared)} of {len(results)} files compared, {len(rows)} quantities: {verdict}")
     return "\n".join([markdown(rows, COLUMNS) if rows else "", *lines])
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, by, heads, patches
+from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, heads, patches
 from xkd.benchmarks.parity_rows import LOSS, Comparison, Golden, Row, close, exact, first_that_passes, gradients, relative
 from xkd.kernels.decoder_assemble import take_tokens
 from xkd.kernels.masked_recon_loss import masked_recon_loss
 from xkd.kernels.patch_gather import patch_gather
 from xkd.kernels.random_mask import random_mask
 from xkd.model.autoencoder import Decoder
-from xkd.model.config import TransformerConfig
+from xkd.model.config import Modality, TransformerConfig
+from xkd.model.geometry import by
 from xkd.model.tokenizers import Tokenizer, volume
 from xkd.model.vit import Encoder, transformer_blocks
-from xkd.model.xkd import Modality
 from xkd.release.geometry import decoder_config, encoder_config, modality_of
 from xkd.release.keys import EMBEDDINGS, autoencoder_tensors, below, encoder_tensors, fill
 
@@ -46,7 +46,7 @@ def compare_encoder(golden: Golden, given_heads: int | None) -> Comparison:
 @torch.no_grad()
 def _encoder(golden: Golden, state: dict[str, Tensor], views: list[str], reading: Reading) -> Iterator[Row]:
     encoder = build_encoder(state, reading, golden["x_global"].shape[1:])
-    fill(encoder_tensors(encoder, reading.modality), state, golden.name)
+    fill(encoder_tensors(encoder), state, golden.name)
     tokenizer, num_class = encoder.tokenizer, encoder.tokenizer.num_class
     for view in views:
         clip = golden.real(f"x_{view}")
@@ -55,7 +55,7 @@ def _encoder(golden: Golden, state: dict[str, Tensor], views: list[str], reading
             patches_BNP = patch_gather(volume(clip), None, tokenizer.patch)
             yield exact(f"patches_{view}0", patches_BNP[: len(first), : first.shape[1]], first)
         if f"pos_{view}" in golden:
-            positions_ND = torch.cat([tokenizer.positions[0, :num_class], tokenizer.positions_of(volume(clip))])
+            positions_ND = torch.cat([tokenizer.positions[0, :num_class], tokenizer.positions_of(clip)])
             yield close(f"pos_{view}", positions_ND, golden[f"pos_{view}"][0])
         tokens, attention_BHN = encoder(clip, with_attention=True)
         yield close(f"tok_{view}", tokens, golden[f"tok_{view}"])
@@ -79,7 +79,7 @@ def _autoencoder(golden: Golden, state: dict[str, Tensor], reading: Reading, sha
     clip, noise_BN, latent = golden.real("x"), golden["noise"], golden["latent"]
     encoder = build_encoder(below(state, "encoder."), reading, clip.shape[1:])
     decoder = Decoder(encoder.tokenizer, reading.shape.dim, shape)
-    tensors = autoencoder_tensors(encoder, decoder, reading.modality)
+    tensors = autoencoder_tensors(encoder, decoder)
     fill(tensors, state, golden.name)
     num_keep = latent.shape[1] - encoder.tokenizer.num_class
     mask = random_mask(0, 0, 0, 0, *noise_BN.shape, num_keep, noise=noise_BN)

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-from xkd.model.config import DECODERS, ENCODERS, AudioConfig, VideoConfig
-from xkd.model.xkd import Modality
+from xkd.model.config import DECODERS, ENCODERS, AudioConfig, Modality, VideoConfig
 
 Shape = tuple[int, ...]
 
@@ -30,10 +29,6 @@ def patches(modality: Modality, values: int, views: Sequence[Shape]) -> list[Sha
 def heads(dim: int, by_width: dict[int, int], given: int | None) -> int:
     """As given, else the named size's of this width, else the golden files'."""
     return given or by_width.get(dim, GOLDEN_HEADS)
-
-
-def by(patch: Shape) -> str:
-    return "x".join(map(str, patch))
 
 
 def _divisors(number: int) -> list[int]:

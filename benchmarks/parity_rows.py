@@ -3,6 +3,7 @@
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ TOKEN_RTOL, TOKEN_ATOL = 1e-4, 2e-5
 LOSS, GRADIENT = 1e-5, 1e-4
 # What storing a reference rounds away, relative to the value: half a unit in the last place.
 STORED = {torch.float16: 2.0**-11, torch.float32: 2.0**-24}
+# What numpy raises on files that are damaged, or are something else.
+UNREADABLE = (ValueError, OSError, EOFError, TypeError, AttributeError, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 Candidate = TypeVar("Candidate")
 
@@ -56,8 +59,9 @@ class Golden:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise ValueError(f"{path}: cannot be read as an npz file of plain arrays ({error}): copy it again") from None
+        except UNREADABLE as error:
+            reason = str(error).partition(". ")[0]  # numpy goes on with the advice to read the file unprotected
+            raise ValueError(f"{path}: cannot be read as an npz file of plain arrays ({reason}): copy it again") from None
         return cls(path, arrays, set(arrays))
 
     @property
@@ -68,7 +72,10 @@ class Golden:
         return key in self.arrays
 
     def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(np.asarray(self._array(key)))
+        array = np.asarray(self._array(key))
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{self.path}: the array {key!r} holds {array.dtype}, not real numbers: make it anew")
+        return torch.from_numpy(array)
 
     def real(self, key: str, dtype: torch.dtype = torch.float32) -> Tensor:
         return self[key].to(dtype)

@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, by, heads, patches
+from xkd.benchmarks.parity_geometry import DECODER_HEADS, ENCODER_HEADS, Shape, heads, patches
 from xkd.benchmarks.parity_rows import (
     GRADIENT,
     LOSS,
@@ -23,8 +23,10 @@ from xkd.benchmarks.parity_rows import (
 from xkd.benchmarks.parity_step import StepSettings, step_rows
 from xkd.losses import LossWeights, total
 from xkd.model.config import AudioConfig, VideoConfig
+from xkd.model.geometry import by
+from xkd.model.output import XKDOutput
 from xkd.model.refinement import WEIGHTINGS
-from xkd.model.xkd import OTHER, XKD, XKDOutput
+from xkd.model.xkd import OTHER, XKD
 from xkd.release.geometry import model_config
 from xkd.release.keys import EMBEDDINGS, PREFIXES, fill, network_tensors
 
@@ -105,7 +107,7 @@ def _network(golden, mode: str, state, clips, reading: Reading, settings: StepSe
         audio=AudioConfig(patch=reading.patch, mask_ratio=settings.audio_mask_ratio),
         teacher_view="local",
         refinement=refinement,
-        shared_ema="release",
+        shared_ema="release" if reading.sharing == "both" else "once",
     )
     loss = settings.loss.model_copy(update={"norm_pix_loss": reading.norm_pix_loss})
     shapes = {

@@ -211,9 +211,7 @@ def _check(tokens: Tensor, mask_token: Tensor, positions: Tensor, restore: Tenso
     num_places, dim = positions.shape
     num_class = num_places - num_tokens
     if num_class not in (0, 1):
-        raise ValueError(
-            f"decoder_assemble: {num_places} positions for {num_tokens} tokens: needs as many, or 1 more"
-        )
+        raise ValueError(f"decoder_assemble: {num_places} positions for {num_tokens} tokens: needs as many, or 1 more")
     fits = len(tokens) == batch and num_class <= tokens.shape[1] <= num_places and tokens.shape[2] == dim
     if not fits or mask_token.shape != (dim,):
         raise ValueError(

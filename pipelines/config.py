@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from xkd.pipelines.cores import own_cores
+
 
 class Settings(BaseModel):
     """Base of the data path's configuration: frozen, and an unknown key is an error."""
@@ -143,7 +145,9 @@ class DataConfig(Settings):
     test: Location | None = Field(None, description="shard folder to evaluate on, likewise")
     clip_seconds: float = Field(4.0, gt=0, description="length of a clip, the same stretch of both streams")
     min_seconds: float = Field(1.1, ge=0, description="pre-training drops samples with a shorter stream")
-    num_threads: int = Field(1, gt=0, description="DALI threads a pipeline")
+    num_threads: int | None = Field(
+        None, gt=0, description="DALI threads a pipeline; unset: the cores that this rank may use, divided among its pipelines"
+    )
     pipelines: int = Field(1, gt=0, description="pipelines a rank, which take batches in turn; several keep more of NVDEC busy")
     prefetch: int = Field(2, ge=1, description="batches prepared ahead of the one in use, at least one for each pipeline")
     order: Literal["block", "global"] = Field(
@@ -201,6 +205,11 @@ class DataConfig(Settings):
             if shape:
                 _check_spectrogram_fits(f"audio.{name}", getattr(self.audio, name), *shape[1:])
         return self
+
+    @property
+    def pipeline_threads(self) -> int:
+        """DALI threads a pipeline, on this machine."""
+        return self.num_threads or max(1, own_cores() // self.pipelines)
 
     @property
     def num_frames(self) -> int:

@@ -9,16 +9,16 @@ from typing import Literal
 
 import torch
 
-from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.finish import finish
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.lanes import Lanes
-from xkd.pipelines.loans import Loans
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.quarantine import Exchange, Quarantine, TooManyDamaged, alone
+from xkd.pipelines.loading.buffers import Buffers
+from xkd.pipelines.loading.lanes import Lanes
+from xkd.pipelines.loading.loans import Loans
+from xkd.pipelines.samples.quarantine import Exchange, Quarantine, TooManyDamaged, alone
+from xkd.pipelines.samples.stream import ExampleStream, Step
+from xkd.pipelines.shards.index import ShardSet
 from xkd.pipelines.stopwatch import Stopwatch
-from xkd.pipelines.stream import ExampleStream, Step
+from xkd.pipelines.views.finish import finish
+from xkd.pipelines.views.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Loader:
     and the last partial global batch, and puts the next healthy sample in a damaged one's place (`substituted` counts those of the
     epoch). Damaged samples are kept in `quarantine`; those found before an epoch are not read in it. More of them than
     `max_bad_share` of an epoch raise TooManyDamaged. Preset `eval` gives every sample once, in stored order, in batches that are
-    always full; damaged ones are left out and listed in `dropped` with the reason.
+    always full; damaged ones and those without video or sound are left out and listed in `dropped` with the reason.
 
     A sample that the graph fails on, though its bytes are those that were written, is found out and damaged like any other.
 

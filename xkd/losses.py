@@ -1,4 +1,7 @@
-"""The losses of XKD and how they add up."""
+"""The losses of XKD and how they add up.
+
+Shapes: U, V views; B samples; D outputs of the projector; P ranks; G groups.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +14,6 @@ from torch import Tensor
 from xkd import schedules
 from xkd.config import Settings
 from xkd.kernels.mmd import mmd
-
-# Shapes: U, V views; B samples; D outputs of the projector; P ranks; G groups.
 
 
 class LossWeights(Settings):
@@ -74,6 +75,7 @@ class LossConfig(Settings):
     audio: AudioDistillConfig = AudioDistillConfig()
 
     def student_temperature_of(self, modality: str) -> float:
+        """What divides the outputs of this modality's student."""
         return (self.audio if self.student_temperature == "audio_for_both" else getattr(self, modality)).student_temperature
 
     def check_batch(self, samples: int, accumulation: int = 1) -> None:

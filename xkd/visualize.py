@@ -11,14 +11,11 @@ from torch import Tensor
 
 from xkd.eval.features import clips_of
 from xkd.eval.scores import Estimate
-from xkd.kernels.masked_recon_loss import patch_statistics
-from xkd.kernels.patch_gather import patch_gather
-from xkd.model.tokenizers import volume
 from xkd.model.xkd import XKD, Modality
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.preview import STRIP_FRAMES, save, strip
 from xkd.pipelines.loader import Batch, Loader
+from xkd.pipelines.shards.index import ShardSet
 
 MASK_GRAY = 0.5
 PANELS = {  # title of a panel of training curves: metrics drawn in it
@@ -102,10 +99,7 @@ def reconstruction_rows(net: XKD, modality: Modality, clip: Tensor) -> dict[str,
     pictures = net.reconstruct(clip, modality)
     rows = {"original": pictures.original, "input": pictures.original.masked_fill(pictures.mask, torch.nan)}
     if net.loss_config.norm_pix_loss:
-        tokenizer = getattr(net, f"{modality}_student").encoder.tokenizer
-        patches_BNP = patch_gather(volume(clip), None, tokenizer.patch)
-        means = tokenizer.unpatchify(patch_statistics(patches_BNP)[0].expand_as(patches_BNP).contiguous(), like=clip)
-        rows["patch means"] = torch.where(pictures.mask, means, pictures.original)
+        rows["patch means"] = torch.where(pictures.mask, net.patch_means(clip, modality), pictures.original)
     return {**rows, "reconstruction": pictures.reconstruction}
 
 

@@ -12,13 +12,13 @@ from nvidia.dali.data_node import DataNode
 from xkd.benchmarks.peers.torch_views import resize_crop
 from xkd.benchmarks.peers.work import Epoch, Views, Work, recolours
 from xkd.pipelines.config import VideoConfig, VideoView
-from xkd.pipelines.spectrogram import log_mel
+from xkd.pipelines.views.spectrogram import log_mel
 
 
 @contextmanager
 def webdataset(work: Work) -> Iterator[Epoch]:
     stride = next(iter(work.clips(0).values())).frames.step
-    threads = {"num_threads": work.data.num_threads, "device_id": None, "prefetch_queue_depth": 1}
+    threads = {"num_threads": work.data.pipeline_threads, "device_id": None, "prefetch_queue_depth": 1}
     pipeline = graph(work.data, work.tars, stride, batch_size=work.batch_size, **threads)
     pipeline.build()
     yield Epochs(work, pipeline)

@@ -13,9 +13,9 @@ from xkd.benchmarks.harness import Round
 from xkd.benchmarks.peers.needs import NOTHING, TORCH, Needs
 from xkd.benchmarks.peers.webdataset import decode_with_pyav, decode_with_torchcodec
 from xkd.benchmarks.peers.work import SEED, Work
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.read import read_audio, read_video
-from xkd.pipelines.source import Example, Source
+from xkd.pipelines.samples.source import Example, Source
+from xkd.pipelines.shards.read import read_audio, read_video
+from xkd.pipelines.views.presets import PRESETS
 
 CLIPS = 16  # whose decoded frames are kept, 2 MB each
 
@@ -70,7 +70,9 @@ def resizing_with_dali(work: Work) -> Part:
     sizes, cuts = views(work), list(zip(decoded(work), examples(work), strict=True))
     fed = {name: [some_frames(frames_THWC, example, name, work).numpy() for frames_THWC, example in cuts] for name in sizes}
 
-    @pipeline_def(batch_size=CLIPS, num_threads=work.data.num_threads, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)
+    threads = {"num_threads": work.data.pipeline_threads, "device_id": None, "prefetch_queue_depth": 1}
+
+    @pipeline_def(batch_size=CLIPS, exec_dynamic=True, **threads)
     def graph():
         return tuple(
             fn.resize(

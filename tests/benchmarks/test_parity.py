@@ -19,6 +19,7 @@ VARIANTS = {
     "teachers share": Variant(sharing="both"),
     "oblong tokens": Variant(tubelet=(1, 8, 4), patch=(4, 2)),
     "one local view": Variant(video_locals=1),
+    "one token in time": Variant(tubelet=(2, 4, 4), video=(3, 2, 16, 16), local_video=(3, 2, 8, 8)),
     "other sizes": Variant(
         video=(3, 6, 8, 16), local_video=(3, 4, 4, 12), audio=(1, 4, 60), local_audio=(1, 4, 32), video_locals=1
     ),
@@ -161,14 +162,32 @@ def test_a_mis_shaped_array_is_a_miss_that_names_it(tmp_path):
     assert "y: this model gives shape (6, 24), the file has (6, 5)" in result.fault
 
 
+def test_text_in_place_of_numbers_is_a_miss_that_names_it(tmp_path):
+    result = compared(tmp_path, "head", {**arrays("head"), "x": np.array("x")})
+    assert "the array 'x' holds <U1, not real numbers" in result.fault
+
+
+def test_a_folder_of_unknown_kinds_only_shows_nothing(tmp_path, capsys):
+    written(tmp_path, "weather", {"rain": np.zeros(3)})
+    assert parity.main([str(tmp_path)]) == 0
+    assert "0 of 1 files compared, 0 quantities: nothing is shown" in capsys.readouterr().out
+
+
 def test_a_file_that_cannot_be_read_is_a_miss_and_hides_no_other(tmp_path, capsys):
     (tmp_path / "broken.npz").write_bytes(b"no zip file")
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    with open(tmp_path / "bare.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    np.savez_compressed(tmp_path / "flipped.npz", x=np.arange(1000.0))
+    content = bytearray((tmp_path / "flipped.npz").read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    (tmp_path / "flipped.npz").write_bytes(content)
     written(tmp_path, "masks", arrays("masks"))
     assert parity.main([str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "broken.npz: cannot be read as an npz file of plain arrays" in printed
-    assert "objects.npz: cannot be read as an npz file of plain arrays" in printed
+    for name in ("broken", "objects", "bare", "flipped"):
+        assert f"{name}.npz: cannot be read as an npz file of plain arrays" in printed
+    assert "unsafely" not in printed  # numpy's advice
     assert "0/ids_keep" in printed
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.flat import flat
 from tests.launcher import launch
 from xkd.config import load
 from xkd.train.config import PretrainConfig
@@ -16,7 +17,7 @@ VARIANTS = ("xkd", "xkd_mas", "xkd_mats")
 
 # What shards hold and a loader does: no part of the method.
 LOADING = {
-    "data.num_threads": 1,
+    "data.num_threads": None,
     "data.pipelines": 1,
     "data.prefetch": 2,
     "data.order": "block",
@@ -181,14 +182,6 @@ DIFFERENCES = {
 
 def resolved(variant, *fields):
     return load(f"pretrain/{variant}.yaml", fields, {"pretrain": PretrainConfig})
-
-
-def flat(tree, prefix=""):
-    """{dotted path: value} of every leaf; a path is text."""
-    if not (isinstance(tree, dict) and tree):
-        return {prefix: str(tree) if isinstance(tree, Path) else tree}
-    below = [flat(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items()]
-    return {path: value for leaves in below for path, value in leaves.items()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

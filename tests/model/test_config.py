@@ -42,6 +42,7 @@ def test_without_a_word_the_size_is_base():
             {"size": "tiny", "encoder": {"dim": 8, "depth": 1, "heads": 2}, "decoder": {"dim": 8, "depth": 1, "heads": 2}},
             "size 'tiny' has no effect",
         ),
+        ({"sharing": "student", "shared_ema": "release"}, "shared_ema: 'release' has no effect with sharing 'student'"),
         ({"sharing": "students"}, "'none', 'student' or 'both'"),
         ({"video": {"mask_ratio": 1.0}}, "less than 1"),
         ({"patch": (4, 16)}, "Extra inputs"),

@@ -12,7 +12,7 @@ from tests.model.tiny import tiny_batch, tiny_xkd
 # weight norm and energy. The transformers have none of them: their attention is one fused operation.
 ISLANDS = {
     "softmax": ("_softmax", "_log_softmax"),
-    "kernels of MMD": ("exp",),
+    "kernels of MMD": ("exp", "expm1"),
     "norms": ("linalg_vector_norm",),
     "squares and roots of reconstruction": ("square", "pow", "sqrt"),
 }
@@ -91,6 +91,18 @@ def test_gradients_in_bfloat16_point_where_those_of_float32_do(mode):
     output.loss.backward()
     ours, theirs = (torch.cat([p.grad.flatten().float() for p in module.parameters() if p.requires_grad]) for module in (xkd, full))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+
+
+def test_in_a_network_of_bfloat16_the_centres_keep_float32():
+    xkd = tiny_xkd()
+    mean = torch.rand(24)
+    xkd.update_centers(mean, mean)
+    xkd.to(torch.bfloat16)
+    assert xkd.audio_teacher.head.directions.dtype == torch.bfloat16
+    torch.testing.assert_close(xkd.video_teacher.center, 0.1 * mean, rtol=1e-6, atol=0)
+    for _ in range(100):
+        xkd.update_centers(mean, mean)
+    torch.testing.assert_close(xkd.audio_teacher.center, mean, rtol=1e-3, atol=0)
 
 
 def compiled_and_eager(backend, autocast=False, **changes):

@@ -1,5 +1,6 @@
 """Tokens hold their own patch and position; positions of other grids follow the released sampling."""
 
+import re
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from tests.model.tiny import shake
-from xkd.model.tokenizers import Tokenizer, interpolate_positions
+from xkd.model.tokenizers import Tokenizer, interpolate_bicubic, interpolate_trilinear
 
 VIDEO = ((3, 4, 8, 12), (2, 4, 4))
 AUDIO = ((1, 8, 12), (4, 2))
@@ -89,12 +90,14 @@ def cubic_weights(old, new):
     return weights
 
 
-@pytest.mark.parametrize(("old", "new"), [((2, 3, 4), (1, 2, 3)), ((4, 3, 3), (4, 5, 2)), ((2, 2, 2), (3, 4, 5))])
+@pytest.mark.parametrize(
+    ("old", "new"), [((2, 3, 4), (1, 2, 3)), ((4, 3, 3), (4, 5, 2)), ((2, 2, 2), (3, 4, 5)), ((1, 4, 4), (1, 2, 3))]
+)
 def test_video_positions_are_sampled_trilinearly_at_the_released_scale(old, new):
     positions = torch.randn(np.prod(old), 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sides = [linear_weights(o, n) for o, n in zip(old, new, strict=True)]
     expected = np.einsum("at,bh,cw,thwd->abcd", *sides, positions.view(*old, 7).numpy())
-    found = interpolate_positions(positions, old, new)
+    found = interpolate_trilinear(positions, old, new)
     np.testing.assert_allclose(found.numpy(), expected.reshape(-1, 7), rtol=1e-6, atol=1e-7)
 
 
@@ -102,13 +105,19 @@ def test_video_positions_are_sampled_trilinearly_at_the_released_scale(old, new)
 def test_audio_positions_are_sampled_bicubically_along_time(old, new):
     positions = torch.randn(np.prod(old), 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = np.einsum("cw,hwd->hcd", cubic_weights(old[2], new[2]), positions.view(*old[1:], 7).numpy())
-    found = interpolate_positions(positions, old, new)
+    found = interpolate_bicubic(positions, old, new)
     np.testing.assert_allclose(found.numpy(), expected.reshape(-1, 7), rtol=1e-6, atol=1e-7)
 
 
 def test_a_spectrogram_of_other_mel_bands_is_refused():
     with pytest.raises(ValueError, match="2 rows of tokens meets positions for 3"):
-        interpolate_positions(torch.randn(12, 4), (1, 3, 4), (1, 2, 4))
+        interpolate_bicubic(torch.randn(12, 4), (1, 3, 4), (1, 2, 4))
+
+
+def test_a_video_of_one_token_in_time_is_still_sampled_trilinearly():
+    module = tokenizer((3, 2, 12, 12), (2, 4, 4))
+    whole, local = module.positions[0, 1:], module.positions_of(clip_of((3, 2, 8, 8)))
+    torch.testing.assert_close(local, interpolate_trilinear(whole, (1, 3, 3), (1, 2, 2)))
 
 
 def test_the_own_grid_gets_the_positions_as_they_are():
@@ -134,3 +143,18 @@ def test_the_projection_receives_patches_in_its_own_precision(weights, context, 
     with context:
         module(clip_of(VIDEO[0]))
     assert received == [expected]
+
+
+@pytest.mark.parametrize(
+    ("own", "clip", "message"),
+    [
+        (VIDEO, torch.zeros(2, 1, 4, 8, 12), "the shape (2, 1, 4, 8, 12) of this video is not [B, 3, T, H, W]"),
+        (VIDEO, torch.zeros(3, 4, 8, 12), "the shape (3, 4, 8, 12) of this video is not [B, 3, T, H, W]"),
+        (AUDIO, torch.zeros(1, 8, 12), "the shape (1, 8, 12) of this audio is not [B, 1, H, W]"),
+        (AUDIO, torch.zeros(2, 1, 1, 8, 12), "the shape (2, 1, 1, 8, 12) of this audio is not [B, 1, H, W]"),
+        (VIDEO, torch.zeros(2, 3, 4, 8, 12, dtype=torch.uint8), "this video is torch.uint8, not floating point: normalise it"),
+    ],
+)
+def test_what_is_no_batch_of_normalised_clips_is_refused(own, clip, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tokenizer(*own)(clip)

@@ -88,28 +88,6 @@ def test_every_trainable_parameter_and_no_other_receives_a_gradient():
         assert (parameter.grad is not None and parameter.grad.abs().max() > 0) == trained, name
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"sharing": "student"},
-        {"sharing": "both"},
-        {"teacher_view": "local"},
-        {"refinement": "softmax"},
-        {"refinement": "none"},
-        {"cls_token": False},
-        {"loss": {"norm_pix_loss": False}},
-        {"loss": {"align_group": 2}},
-        {"loss": {"student_temperature": "audio_for_both"}},
-    ],
-    ids=str,
-)
-def test_every_variant_trains(changes):
-    xkd = tiny_xkd(**changes)
-    output = run(xkd, tiny_batch(local_videos=3, local_audios=2))
-    assert output.loss.isfinite()
-    assert all(gradient.isfinite().all() for gradient in gradients(xkd).values())
-
-
 @pytest.mark.parametrize(("local_videos", "local_audios"), [(0, 0), (3, 1), (0, 2)])
 def test_any_number_of_local_views_may_be_given(local_videos, local_audios):
     output = run(tiny_xkd(), tiny_batch(local_videos=local_videos, local_audios=local_audios))
@@ -126,15 +104,6 @@ def test_teachers_see_the_view_they_are_given_and_no_other(teacher_view):
     changed_local = xkd(batch[0], batch[1] + 1e-3 * torch.randn_like(batch[1]), *batch[2:], step=0).teacher_mean_video
     assert torch.equal(before, changed_global) == (teacher_view == "local")
     assert torch.equal(before, changed_local) == (teacher_view == "global")
-
-
-def test_masked_tokens_reach_the_students_only_as_targets():
-    xkd = tiny_xkd(weights={"recon": 0.0, "cmkd": 1.0, "align": 1.0}, teacher_view="local")
-    video, *rest = tiny_batch()
-    tokenizer = xkd.video_student.encoder.tokenizer
-    mask = xkd.draw_mask("video", video, 0, 0)
-    hidden = tokenizer.unpatchify(mask.mask[..., None].expand(-1, -1, tokenizer.projection.in_features), like=video)
-    assert run(xkd, (video.masked_fill(hidden, torch.nan), *rest)).loss.isfinite()
 
 
 def test_step_and_position_decide_the_masks():
@@ -212,6 +181,13 @@ def test_a_batch_that_would_split_a_group_is_refused():
         xkd(*tiny_batch(), step=0)
 
 
+def test_a_global_view_of_another_size_is_refused():
+    """Local views may have any size; the decoder has positions for the global view's only."""
+    video, *rest = tiny_batch()
+    with pytest.raises(ValueError, match="global video view: has 3x2x2 tokens, but the network was built for 2x2x2"):
+        tiny_xkd()(torch.cat([video, video[:, :, :2]], dim=2), *rest, step=0)
+
+
 def test_centres_follow_the_teachers_means():
     xkd = tiny_xkd(loss={"video": {"center_momentum": 0.9}, "audio": {"center_momentum": 0.25}})
     centers = {modality: torch.zeros(24) for modality in OTHER}
@@ -247,8 +223,7 @@ def expected_pairs(xkd, modality):
     return {id(teacher.get_parameter(name)): id(student.get_parameter(name)) for name, _ in teacher.named_parameters()}
 
 
-@pytest.mark.parametrize("sharing", ["none", "student", "both"])
-@pytest.mark.parametrize("shared_ema", ["once", "release"])
+@pytest.mark.parametrize(("sharing", "shared_ema"), [("none", "once"), ("student", "once"), ("both", "once"), ("both", "release")])
 def test_each_teacher_tensor_follows_its_namesake(sharing, shared_ema):
     xkd = tiny_xkd(sharing=sharing, shared_ema=shared_ema)
     pairs = {modality: {id(t): id(s) for t, s in pairs} for modality, pairs in xkd.teacher_pairs().items()}
@@ -265,17 +240,6 @@ def test_student_parameters_are_encoder_and_head_of_the_students():
     named = {name for name, _ in xkd.named_parameters() if xkd.is_student_parameter(name)}
     parts = {name.split(".")[0] + "." + name.split(".")[1] for name in named}
     assert parts == {f"{modality}_student.{part}" for modality in OTHER for part in ("encoder", "head")}
-
-
-def test_autocast_gives_nearly_the_same_losses_and_keeps_them_in_float32():
-    xkd, batch = tiny_xkd(), tiny_batch()
-    full = xkd(*batch, step=0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = xkd(*batch, step=0)
-    for name, part in half.parts.items():
-        assert part.dtype == torch.float32, name
-        torch.testing.assert_close(part, full.parts[name], rtol=0.05, atol=0.05, msg=name)
-    assert half.teacher_mean_video.dtype == torch.float32
 
 
 def test_a_few_steps_lower_the_loss():

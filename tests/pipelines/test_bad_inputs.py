@@ -5,37 +5,28 @@ import json
 import os
 import re
 from dataclasses import replace
+from functools import partial
 
 import av
 import numpy as np
 import pytest
 import torch
 
+from tests.pipelines import epochs
 from tests.pipelines.bad_media import KINDS, ODD, REFUSED, UNDECODABLE, UNNOTICED, stored, write_set
 from tests.train.test_launch import launch
-from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.check import check_shards
 from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.quarantine import TooManyDamaged
+from xkd.pipelines.samples.quarantine import TooManyDamaged
+from xkd.pipelines.shards.index import ShardSet
 
 BATCH_SIZE = 4
 HEALTHY = 12  # samples of `tiny_shards`
-ALL_MAY_BE_BAD = {"max_bad_share": 1.0}
 VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
 
+small = partial(epochs.small, max_bad_share=1.0)
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")
-
-
-def small(**changes) -> DataConfig:
-    """A small geometry in which every augmentation is at work."""
-    fields = {
-        "train": "unused",
-        "clip_seconds": 2.0,
-        "video": {"fps": 4, "global_view": {"size": 32}, "local_view": {"count": 2, "frames": 3, "size": 24}},
-        "audio": {"hop": 400, "local_view": {"count": 2, "seconds": 0.5}},
-    }
-    return DataConfig(**(fields | ALL_MAY_BE_BAD | changes))
 
 
 def key_of(kind: str) -> str:
@@ -207,6 +198,41 @@ def test_a_sample_that_says_to_have_nothing_of_a_stream_is_left_out_as_too_short
     with Loader(write_set(tmp_path / "set", samples, shards), small(), preset="pretrain", batch_size=1) as loader:
         assert loader.too_short == 1
         assert {int(batch.sample_ids) for batch in loader.epoch(0)} == {0, 1, 3}
+
+
+def without_video(sample):
+    return replace(sample, video=None, frames=0, height=0, width=0)
+
+
+def without_sound(sample):
+    return replace(sample, audio=None, audio_samples=0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_leaves_a_sample_without_a_stream_out_and_says_so(tiny_shards, tmp_path, world_size):
+    shards = ShardSet.open(tiny_shards)
+    samples = [stored(shards, index) for index in range(7)]
+    lacks = {0: "video", 3: "sound", 4: "sound"}
+    for index, stream in lacks.items():
+        samples[index] = {"video": without_video, "sound": without_sound}[stream](samples[index])
+    some = write_set(tmp_path / "set", samples, shards)
+    counted, dropped = [], []
+    for rank in range(world_size):
+        with Loader(some, small(), preset="eval", batch_size=2, rank=rank, world_size=world_size) as loader:
+            for _ in range(2):  # epochs
+                keys = [key for batch in loader for key in batch.counted().keys]
+            counted += keys
+            dropped += loader.dropped
+    assert sorted(counted) == sorted(samples[index].key for index in range(7) if index not in lacks)
+    assert sorted(dropped) == sorted((samples[index].key, f"it has no {stream}") for index, stream in lacks.items())
+
+
+def test_evaluation_of_no_sample_with_both_streams_is_refused(tiny_shards, tmp_path):
+    shards = ShardSet.open(tiny_shards)
+    samples = [change(stored(shards, index)) for index, change in enumerate((without_video, without_sound))]
+    some = write_set(tmp_path / "set", samples, shards)
+    with pytest.raises(ValueError, match=rf"{some.folder}: none of 2 samples has both video and sound"):
+        Loader(some, small(), preset="eval", batch_size=2)
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

@@ -1,3 +1,5 @@
+"""The batches of a loader: the same examples whatever its settings, from any step on."""
+
 import json
 from dataclasses import replace
 from itertools import chain, islice
@@ -6,53 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.media import click, flash, write_clip
 from tests.pipelines.damage import copy_with_damage
+from tests.pipelines.epochs import TENSORS, assert_same, epoch, rows, small
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.presets import METHOD_VIEWS
-from xkd.pipelines.quarantine import TooManyDamaged
-from xkd.pipelines.shard_files import LocalFiles, StorageError
-
-TENSORS = ("video_global", "video_local", "audio_global", "audio_local", "labels", "sample_ids", "substituted", "valid")
-
-
-def small(**changes) -> DataConfig:
-    """A small geometry in which every augmentation is at work."""
-    fields = {
-        "train": "unused",
-        "clip_seconds": 2.0,
-        "video": {"fps": 4, "global_view": {"size": 32}, "local_view": {"count": 2, "frames": 3, "size": 24}},
-        "audio": {"hop": 400, "local_view": {"count": 2, "seconds": 0.5}},
-    }
-    return DataConfig(**(fields | changes))
-
-
-@pytest.fixture(scope="module")
-def shards(tiny_shards):
-    return ShardSet.open(tiny_shards)
-
-
-def rows(batches: list[Batch]) -> dict[int, dict[str, torch.Tensor]]:
-    """Every example by sample id, cut out of its batch."""
-    return {
-        int(batch.sample_ids[row]): {name: getattr(batch, name)[row] for name in TENSORS} | {"key": batch.keys[row]}
-        for batch in batches
-        for row in range(len(batch.keys))
-    }
-
-
-def assert_same(found, expected):
-    for name, value in expected.items():
-        equal = torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value
-        assert equal, name
-
-
-def epoch(shards, config=None, *, number=0, start_step=0, **arguments) -> list[Batch]:
-    with Loader(shards, config or small(), **({"preset": "pretrain", "batch_size": 4} | arguments)) as loader:
-        return list(loader.epoch(number, start_step))
+from xkd.pipelines.loader import Loader
+from xkd.pipelines.samples.quarantine import TooManyDamaged
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.shard_files import LocalFiles, StorageError
 
 
 def test_shapes_are_those_the_configuration_promises(shards):
@@ -162,145 +124,6 @@ def test_a_sample_with_several_labels_has_no_single_one(shards):
     assert torch.cat([batch.labels for batch in batches]).tolist() == [1, 1, 1, -1, *[1] * 8]
 
 
-def test_evaluation_gives_every_sample_once_in_stored_order(shards):
-    batches = epoch(shards, preset="eval", batch_size=5)
-    assert [batch.valid.tolist() for batch in batches] == [[True] * 5, [True] * 5, [True] * 2 + [False] * 3]
-    assert torch.cat([batch.sample_ids[batch.valid] for batch in batches]).tolist() == list(range(12))
-    assert all(batch.video_local is None and batch.audio_local is None for batch in batches)
-
-
-def test_evaluation_does_not_depend_on_seed_or_epoch(shards):
-    for first, second in zip(epoch(shards, preset="eval"), epoch(shards, preset="eval", seed=5, number=7), strict=True):
-        assert torch.equal(first.video_global, second.video_global)
-        assert torch.equal(first.audio_global, second.audio_global)
-
-
-@pytest.fixture(scope="module")
-def flash_and_click(tmp_path_factory):
-    """Shards of one clip that turns white and loud at the same moment."""
-    root = tmp_path_factory.mktemp("flash")
-    write_clip(root / "media/one/clip.mp4", picture=flash(1.5, 2), sound=click(1.5, 2), seconds=4, fps=8)
-    write_shards(root / "media", root / "shards", split="train", workers=1)
-    return ShardSet.open(root / "shards")
-
-
-def assert_together(picture, sound) -> bool:
-    """Whether a view holds the moment; then its picture [3, T, H, W] and its sound [1, F, S], 100 columns a second, agree on it."""
-    bright, loud = picture.mean((0, 2, 3)) > 0, sound[0].amax(0) > 0
-    if not bright.any() or bright[0]:
-        return False
-    # A frame is shown until the next one, so the picture comes up to a frame later than the sound.
-    assert -0.05 < float(bright.int().argmax() / 8 - loud.int().argmax() / 100) < 1 / 8 + 0.05
-    return True
-
-
-def moments(**changes) -> DataConfig:
-    still = {"brightness": 0, "contrast": 0, "blur": 0}
-    return DataConfig(
-        train="unused",
-        clip_seconds=1.0,
-        video={"global_view": {"size": 16} | still, "local_view": {"count": 0, "size": 16, "frames": 4} | still},
-        audio={"hop": 160, "n_fft": 512, "local_view": {"count": 0, "seconds": 0.5, "resize_crop": False}},
-    ).model_copy(update=changes)
-
-
-@pytest.mark.parametrize("preset", ["pretrain", "linear", "finetune"])
-def test_picture_and_sound_of_a_view_start_together(flash_and_click, preset):
-    with Loader(flash_and_click, moments(), preset=preset, batch_size=1) as loader:
-        batches = chain.from_iterable(loader.epoch(number) for number in range(30))
-        assert sum(assert_together(batch.video_global[0], batch.audio_global[0]) for batch in batches) > 5
-
-
-@pytest.mark.parametrize("eval_clips", [1, 4, 9])
-def test_picture_and_sound_of_an_evaluated_clip_start_together(flash_and_click, eval_clips):
-    config = moments(eval_clips=eval_clips, eval_crops=3)
-    (batch,) = epoch(flash_and_click, config, preset="eval", batch_size=1)
-    pictures = batch.video_global.unflatten(0, (eval_clips, 3))
-    assert len(batch.audio_global) == eval_clips
-    seen = sum(assert_together(picture, batch.audio_global[clip]) for clip in range(eval_clips) for picture in pictures[clip])
-    assert seen >= 3 * (eval_clips // 4)
-
-
-def test_aligned_local_views_start_together(flash_and_click):
-    config = moments()
-    one = {name: getattr(config, name).model_copy() for name in ("video", "audio")}
-    for name, stream in one.items():
-        one[name] = stream.model_copy(update={"local_view": stream.local_view.model_copy(update={"count": 1})})
-    config = config.model_copy(update=one | {"aligned_locals": True})
-    with Loader(flash_and_click, config, preset="pretrain", batch_size=1) as loader:
-        batches = chain.from_iterable(loader.epoch(number) for number in range(60))
-        assert sum(assert_together(batch.video_local[0, 0], batch.audio_local[0, 0]) for batch in batches) > 5
-
-
-def test_evaluated_clips_and_crops_are_those_of_the_whole_sample(shards):
-    local = {"local_view": {"count": 0}}
-    config = small(clip_seconds=1.0, eval_clips=2, eval_crops=3, video={"fps": 4, "global_view": {"size": 32}} | local)
-    several = epoch(shards, config, preset="eval", batch_size=5)
-    assert [len(batch.video_global) for batch in several] == [30, 30, 30]
-    assert [len(batch.audio_global) for batch in several] == [10, 10, 10]
-    assert [int(batch.valid.sum()) for batch in several] == [5, 5, 2]
-    wide = [shards.sample(k).video.width > shards.sample(k).video.height for k in range(5)]
-    for pictures, is_wide in zip(several[0].video_global.unflatten(0, (5, 2, 3)), wide, strict=True):
-        assert not torch.equal(pictures[0], pictures[1])
-        assert torch.equal(pictures[0, 0], pictures[0, 2]) != is_wide
-
-
-def test_counted_rows_keep_all_views_of_theirs(shards):
-    local = {"local_view": {"count": 0}}
-    config = small(clip_seconds=1.0, eval_clips=2, eval_crops=3, video={"fps": 4, "global_view": {"size": 32}} | local)
-    last = epoch(shards, config, preset="eval", batch_size=5)[-1]
-    counted = last.counted()
-    assert (len(counted.keys), len(counted.video_global), len(counted.audio_global)) == (2, 12, 4)
-    assert torch.equal(counted.video_global, last.video_global[:12])
-
-
-FINETUNE = {
-    "video": {"fps": 4, "global_view": {"size": 32, "rand_augment": {"ops": 3}, "erase": 0.5, "blur": 0.3}},
-    "audio": {
-        "hop": 400,
-        "global_view": {"time_warp": 10, "freq_masks": 2, "time_masks": 2, "resize_crop": True},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def finetuned(shards):
-    return epoch(shards, small(**FINETUNE), preset="finetune")
-
-
-def test_finetuning_has_global_views_only(finetuned):
-    for batch in finetuned:
-        assert batch.video_global.shape == (4, *small(**FINETUNE).video_shape)
-        assert batch.audio_global.shape == (4, *small(**FINETUNE).audio_shape)
-        assert batch.video_local is batch.audio_local is None
-
-
-@pytest.mark.parametrize(("batch_size", "changes"), [(1, {}), (12, {}), (4, {"num_threads": 3, "prefetch": 4})])
-def test_batches_and_threads_change_no_finetuning_example(shards, finetuned, batch_size, changes):
-    def by_sample(batches):
-        views = [zip(batch.sample_ids.tolist(), batch.video_global, batch.audio_global, strict=True) for batch in batches]
-        return {sample: tensors for sample, *tensors in chain.from_iterable(views)}
-
-    found, expected = (
-        by_sample(epoch(shards, small(**FINETUNE, **changes), preset="finetune", batch_size=batch_size)),
-        by_sample(finetuned),
-    )
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(*pair) for sample in found for pair in zip(found[sample], expected[sample], strict=True))
-
-
-def test_finetuning_keeps_short_samples(shards):
-    with Loader(shards, small(min_seconds=3, **FINETUNE), preset="finetune", batch_size=4) as loader:
-        assert (loader.too_short, len(loader)) == (0, 3)
-
-
-def test_the_method_s_finetuning_views_are_delivered(shards):
-    config = DataConfig(train="unused", **METHOD_VIEWS["finetune"])
-    batch = epoch(shards, config, preset="finetune", batch_size=2)[0]
-    assert batch.video_global.shape == (2, 3, 32, 224, 224)
-    assert batch.audio_global.shape == (2, 1, 80, 448)
-
-
 def test_samples_that_are_too_short_are_left_out_and_counted(shards):
     class Shortened(ShardSet):
         def column(self, name):
@@ -377,26 +200,6 @@ def test_a_state_goes_on_over_the_ends_of_epochs(shards, tmp_path, taken):
         batches = chain.from_iterable(iter(loader) for _ in range(3))
         for found, expected in zip(islice(batches, 9 - taken), whole[taken:], strict=True):
             assert_same(vars(found), vars(expected))
-
-
-@pytest.mark.filterwarnings("ignore:.*it is left out")
-def test_evaluation_leaves_out_what_is_damaged_and_says_so(shards, tmp_path):
-    damaged = copy_with_damage(shards, tmp_path / "copy", 0, 9)
-    (whole,) = epoch(shards, preset="eval", batch_size=12)
-    for world_size in (1, 2):
-        counted, dropped = {}, []
-        for rank in range(world_size):
-            with Loader(damaged, small(), preset="eval", batch_size=5, rank=rank, world_size=world_size) as loader:
-                batches = list(loader.epoch(0))
-                dropped += loader.dropped
-            assert all(len(batch.keys) == 5 for batch in batches)
-            counted |= {
-                int(batch.sample_ids[row]): batch.video_global[row] for batch in batches for row in batch.valid.nonzero().flatten()
-            }
-        assert sorted(counted) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
-        assert [key for key, _ in dropped] == [damaged.sample(index).key for index in (0, 9)]
-        for index, video in counted.items():
-            assert torch.equal(video, whole.video_global[index])
 
 
 def test_an_epoch_after_a_failed_one_starts_afresh(shards, reference):

@@ -4,16 +4,16 @@ None of these tests has run yet; docs/gpu.md says so.
 """
 
 import json
+from functools import partial
 from itertools import chain, islice
 
 import pytest
 import torch
 
+from tests.pipelines import epochs
 from tests.pipelines.bad_media import UNDECODABLE, stored, write_set
-from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.stages import profile
+from xkd.pipelines.loading.stages import profile
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")]
 
@@ -21,27 +21,14 @@ VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
 LEVEL = 1 / 255 / 0.229  # of a colour, in a normalised view
 
 
-def small(**changes) -> DataConfig:
-    """A small geometry in which every augmentation is at work."""
-    fields = {
-        "train": "unused",
-        "clip_seconds": 2.0,
-        "max_bad_share": 1.0,
-        "video": {"fps": 4, "global_view": {"size": 64}, "local_view": {"count": 2, "frames": 3, "size": 48}},
-        "audio": {"hop": 400, "local_view": {"count": 2, "seconds": 0.5}},
-    }
-    return DataConfig(**(fields | changes))
+SIZES = {"fps": 4, "global_view": {"size": 64}, "local_view": {"count": 2, "frames": 3, "size": 48}}
 
+small = partial(epochs.small, max_bad_share=1.0, video=SIZES)
 
 FINETUNE = {
     "video": {"fps": 4, "global_view": {"size": 64, "rand_augment": {"ops": 3}, "erase": 0.5, "blur": 0.3}},
     "audio": {"hop": 400, "global_view": {"time_warp": 10, "freq_masks": 2, "time_masks": 2, "resize_crop": True}},
 }
-
-
-@pytest.fixture(scope="module")
-def shards(tiny_shards):
-    return ShardSet.open(tiny_shards)
 
 
 def loader(shards, *, preset="pretrain", batch_size=4, device="gpu", **changes) -> Loader:

@@ -1,6 +1,4 @@
 import gc
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pipelines.interrupted import threads_after_ctrl_c
 from xkd.pipelines.read_ahead import read_ahead
 
 DEPTHS = (0, 1, 3, 64)
@@ -137,22 +136,15 @@ def test_an_exception_of_the_consumer_ends_the_threads():
 @pytest.mark.parametrize("longest", [0.01, 2.0])
 def test_ctrl_c_leaves_no_thread(longest):
     code = f"""
-import sys, threading, time
-from contextlib import closing, suppress
+import time
+from contextlib import closing
 from itertools import count
 from xkd.pipelines.read_ahead import read_ahead
 def function(item):
     time.sleep({longest} if item == 50 else 0.01)
-try:
-    with closing(read_ahead(function, count(), 64)) as results:
-        for item, _ in results:
-            if item == 20:
-                print("going", flush=True)
-except KeyboardInterrupt:
-    print([thread.name for thread in threading.enumerate()], flush=True)
+with closing(read_ahead(function, count(), 64)) as results:
+    for item, _ in results:
+        if item == 20:
+            print("going", flush=True)
 """
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "going\n"
-    os.kill(child.pid, signal.SIGINT)
-    assert child.stdout.readline() == "['MainThread']\n"
-    assert child.wait(timeout=60) == 0
+    assert threads_after_ctrl_c(code) == ["MainThread"]

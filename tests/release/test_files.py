@@ -52,7 +52,7 @@ def test_backbones_come_back_bit_equal_and_leave_the_rest(variant, tmp_path):
     save_backbones(xkd, tmp_path / "run" / "k400_")
     assert {file.name for file in (tmp_path / "run").iterdir()} == {f"k400_{name}.pth.tar" for name in BACKBONES}
     load_backbones(other, tmp_path / "run" / "k400_")
-    for _, network in BACKBONES.values():
+    for network in BACKBONES.values():
         assert equal(getattr(other, network).encoder, getattr(xkd, network).encoder)
         assert equal(getattr(other, network).head, getattr(untouched, network).head)
     assert equal(other.video_student.decoder, untouched.video_student.decoder)
@@ -62,9 +62,10 @@ def test_backbones_come_back_bit_equal_and_leave_the_rest(variant, tmp_path):
 @pytest.mark.parametrize("cls_token", [True, False])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_an_encoder_alone_gives_the_networks_tokens(backbone, cls_token, suffix, tmp_path):
-    (modality, network), xkd = BACKBONES[backbone], filled_xkd(cls_token=cls_token)
-    original = getattr(xkd, network).encoder
-    save_encoder(original, modality, tmp_path / f"one{suffix}")
+    xkd = filled_xkd(cls_token=cls_token)
+    original = getattr(xkd, BACKBONES[backbone]).encoder
+    modality = original.tokenizer.modality
+    save_encoder(original, tmp_path / f"one{suffix}")
     save_network(xkd, tmp_path / f"net{suffix}")
     alone = load_encoder(tmp_path / f"one{suffix}", **VIEWS[modality])
     part = load_encoder(tmp_path / f"net{suffix}", backbone=backbone, **VIEWS[modality])
@@ -82,7 +83,7 @@ def test_a_named_size_at_the_methods_views_needs_no_more_than_the_file(tmp_path)
     size = ENCODERS["tiny"]
     encoder = Encoder(Tokenizer((1, 80, 448), (4, 16), size.dim, True, "view"), transformer_blocks(size), size.dim)
     initialise(encoder, seed=0)
-    save_encoder(encoder, "audio", tmp_path / "aud_teacher.pth.tar")
+    save_encoder(encoder, tmp_path / "aud_teacher.pth.tar")
     loaded = load_encoder(tmp_path / "aud_teacher.pth.tar")
     assert equal(loaded, encoder)
     assert loaded.blocks[0].attn.num_heads == 3
@@ -93,7 +94,7 @@ def test_a_last_block_that_is_missing_is_named_not_taken_for_a_shallower_net(tmp
     size = ENCODERS["tiny"]
     encoder = Encoder(Tokenizer((1, 80, 448), (4, 16), size.dim, True, "view"), transformer_blocks(size)[:-1], size.dim)
     initialise(encoder, seed=0)
-    save_encoder(encoder, "audio", tmp_path / "cut.pth.tar")
+    save_encoder(encoder, tmp_path / "cut.pth.tar")
     with pytest.raises(ValueError, match=r"missing: encoder\.blocks\.11\.norm1\.weight, .*\.11\.mlp\.fc2\.bias\n.*12 blocks"):
         load_encoder(tmp_path / "cut.pth.tar")
 
@@ -101,7 +102,7 @@ def test_a_last_block_that_is_missing_is_named_not_taken_for_a_shallower_net(tmp
 def saved(tmp_path, change, **options):
     """A file of the audio teacher whose state `change` has altered in place."""
     path = tmp_path / "a.pth.tar"
-    save_encoder(filled_xkd(**options).audio_teacher.encoder, "audio", path)
+    save_encoder(filled_xkd(**options).audio_teacher.encoder, path)
     state = torch.load(path)
     torch.save(change(state) or state, path)
     return path
@@ -179,7 +180,7 @@ def test_a_file_holds_no_more_than_its_tensors(tmp_path):
     encoder = xkd.video_student.encoder
     flat = torch.randn(1_000_000)
     encoder.norm.weight.data = flat[:12]
-    save_encoder(encoder, "video", tmp_path / "a.pth.tar")
+    save_encoder(encoder, tmp_path / "a.pth.tar")
     assert (tmp_path / "a.pth.tar").stat().st_size < 100_000
     assert torch.equal(load_encoder(tmp_path / "a.pth.tar", **VIEWS["video"]).norm.weight, flat[:12])
 

@@ -40,7 +40,7 @@ def test_blocks_that_are_equal_in_pairs_ask_for_sharing():
 
 
 def test_a_width_without_a_name_asks_for_heads():
-    state = encoder_tensors(filled_xkd().video_student.encoder, "video")
+    state = encoder_tensors(filled_xkd().video_student.encoder)
     with pytest.raises(ValueError, match=r"file: the width 12 is not one of 192 \(tiny\), .*: give heads"):
         encoder_config(state, None, "file")
     with pytest.raises(ValueError, match="2 blocks of width 12 and heads=5 are no transformer"):
@@ -48,7 +48,7 @@ def test_a_width_without_a_name_asks_for_heads():
 
 
 def test_one_damaged_tensor_does_not_change_the_width_that_is_read():
-    state = dict(encoder_tensors(filled_xkd().video_student.encoder, "video"), enc_pos_embed=torch.zeros(1, 9, 13))
+    state = dict(encoder_tensors(filled_xkd().video_student.encoder), enc_pos_embed=torch.zeros(1, 9, 13))
     assert encoder_config(state, 3, "file") == tiny_model().encoder
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from xkd.pipelines.shard_files import StorageError
+from xkd.pipelines.shards.shard_files import StorageError
 from xkd.train.distributed import VARIABLES, Place, find_place, ranks_of, together
 
 WORLD_SIZE, ROWS, WIDTH = 2, 3, 4

@@ -12,10 +12,10 @@ from tests import launcher
 from tests.pipelines.damage import copy_with_damage
 from tests.pipelines.shard_server import Fault, ShardServer
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 ARGUMENTS = ("train.global_batch=4", "train.epochs=2", "train.log_every=1", "optim.warmup_epochs=0.5", "optim.base_batch=4")
-TIMINGS = {"clips_per_second", "data_wait_share"}
+TIMINGS = {"clips_per_second", *(f"data_{stage}_share" for stage in ("read", "feed", "decode", "finish", "wait"))}
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -41,6 +41,8 @@ def finished_run(tiny_shards, tmp_path_factory):
 def test_a_run_leaves_a_done_state_metrics_and_a_whole_checkpoint(finished_run):
     assert json.loads((finished_run / "state.json").read_text()) == {"status": "done", "step": 6}
     assert [line["step"] for line in metrics(finished_run)] == [1, 2, 3, 4, 5, 6]
+    for line in map(json.loads, (finished_run / "metrics.jsonl").read_text().splitlines()):
+        assert line.keys() >= TIMINGS
     assert (finished_run / "checkpoints" / "latest").read_text().strip() == "step-000006"
     assert list((finished_run / "tensorboard").glob("events.*"))
     assert not list((finished_run / "checkpoints").glob("*.tmp"))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from xkd.config import load
-from xkd.pipelines.quarantine import Damage, Quarantine
+from xkd.pipelines.samples.quarantine import Damage, Quarantine
 from xkd.train import run_directory
 from xkd.train.config import PretrainConfig
 
@@ -43,6 +43,7 @@ def test_the_same_configuration_and_another_number_of_steps_go_on(tmp_path):
     run_directory.record(configuration(tmp_path))
     run_directory.check(configuration(tmp_path))
     run_directory.check(configuration(tmp_path, "train.max_steps=5", "train.log_every=1", "train.checkpoint_every=7"))
+    run_directory.check(configuration(tmp_path, "data.num_threads=3", "data.pipelines=2", "data.prefetch=5"))
     run_directory.check(configuration(tmp_path, "data.read_ahead=5", "data.max_bad_share=0.2", "data.cache_dir=somewhere"))
 
 

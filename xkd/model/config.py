@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from xkd.config import Settings
 
+Modality = Literal["video", "audio"]
+
 
 class TransformerConfig(Settings):
     """The shape of one transformer."""
@@ -72,6 +74,11 @@ class ModelConfig(Settings):
     def _check(self):
         if self.size and self.encoder and self.decoder:
             raise ValueError(f"size {self.size!r} has no effect beside an explicit encoder and decoder: remove it, or one of them")
+        if self.shared_ema == "release" and self.sharing != "both":
+            raise ValueError(
+                f"shared_ema: 'release' has no effect with sharing {self.sharing!r}, where teachers share no blocks: "
+                "remove it, or set sharing to both"
+            )
         return self
 
     @property

@@ -15,14 +15,18 @@ def token_grid(shape: Shape, patch: Shape, view: str) -> Grid:
     """
     sides = shape[1:]
     if any(side % p for side, p in zip(sides, patch, strict=True)):
-        size, token = ("x".join(map(str, lengths)) for lengths in (sides, patch))
-        raise ValueError(f"{view}: {size} cannot be cut into tokens of {token}: every side must be a multiple")
+        raise ValueError(f"{view}: {by(sides)} cannot be cut into tokens of {by(patch)}: every side must be a multiple")
     return as_grid(tuple(side // p for side, p in zip(sides, patch, strict=True)))
 
 
 def as_grid(sides: Shape) -> Grid:
     """(rows, columns) or (time, rows, columns) as the latter."""
     return (1,) * (3 - len(sides)) + sides
+
+
+def by(sides: Shape) -> str:
+    """Sides in a message: 4x16x16."""
+    return "x".join(map(str, sides))
 
 
 def visible_tokens(num_tokens: int, mask_ratio: float) -> int:

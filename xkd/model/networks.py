@@ -1,6 +1,7 @@
 """Students and teachers of both modalities, and how they are built, shared and initialised."""
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,14 @@ class Teacher(nn.Module):
         self.encoder = encoder
         self.head = head
         self.register_buffer("center", torch.zeros(len(head.directions)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Teacher":
+        """What `.to()` and its like do to every module; but the centre keeps float32, which bfloat16's rounding would hold back."""
+        center = self.center
+        super()._apply(fn, recurse)
+        if self.center.dtype.itemsize < center.dtype.itemsize:
+            self.center = center.to(self.center.device)
+        return self
 
 
 class Student(nn.Module):

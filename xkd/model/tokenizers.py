@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xkd.kernels.patch_gather import patch_gather, patch_scatter
+from xkd.model.config import Modality
 from xkd.model.geometry import Grid, as_grid, token_grid
 
 # The released sampling scale of interpolated positions is (new + 0.1) / old, not new / old; released weights expect it.
@@ -25,6 +26,8 @@ class Tokenizer(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], patch: tuple[int, ...], dim: int, cls_token: bool, view: str):
         super().__init__()
+        self.modality: Modality = "video" if len(shape) == 4 else "audio"
+        self.channels = shape[0]
         self.grid = token_grid(shape, patch, view)
         self.patch = as_grid(patch)
         self.num_tokens = math.prod(self.grid)
@@ -36,11 +39,10 @@ class Tokenizer(nn.Module):
     def forward(self, clip: Tensor, keep_BK: Tensor | None = None) -> Tensor:
         """Tokens [B, X+K, D] of the chosen patches, or of all; patches that are not chosen are never read.
 
-        Raises ValueError where the clip cannot be cut into patches.
+        Raises ValueError where the clip is no such clip, or cannot be cut into patches.
         """
-        clip_BCTHW = volume(clip)
-        positions_ND = self.positions_of(clip_BCTHW)
-        tokens_BKD = self.projection(patch_gather(clip_BCTHW, keep_BK, self.patch, dtype=self._product_dtype(clip)))
+        positions_ND = self.positions_of(clip)
+        tokens_BKD = self.projection(patch_gather(volume(clip), keep_BK, self.patch, dtype=self._product_dtype(clip)))
         tokens_BKD = tokens_BKD + (positions_ND if keep_BK is None else F.embedding(keep_BK, positions_ND))
         if self.cls_token is None:
             return tokens_BKD
@@ -53,11 +55,20 @@ class Tokenizer(nn.Module):
             return torch.get_autocast_dtype(clip.device.type)
         return self.projection.weight.dtype
 
-    def positions_of(self, clip_BCTHW: Tensor) -> Tensor:
+    def grid_of(self, clip: Tensor) -> Grid:
+        """The clip's tokens along (time, rows, columns); raises ValueError as `forward` does."""
+        ndim, sides = (5, "T, H, W") if self.modality == "video" else (4, "H, W")
+        if clip.ndim != ndim or clip.shape[1] != self.channels:
+            raise ValueError(f"clip: the shape {tuple(clip.shape)} of this {self.modality} is not [B, {self.channels}, {sides}]")
+        if not clip.is_floating_point():
+            raise ValueError(f"clip: this {self.modality} is {clip.dtype}, not floating point: normalise it as in training")
+        return token_grid(tuple(volume(clip).shape[1:]), self.patch, "clip")
+
+    def positions_of(self, clip: Tensor) -> Tensor:
         """Positions [N, D] of the clip's patches, without the class token's."""
-        grid = token_grid(tuple(clip_BCTHW.shape[1:]), self.patch, "clip")
-        positions_ND = self.positions[0, self.num_class :]
-        return positions_ND if grid == self.grid else interpolate_positions(positions_ND, self.grid, grid)
+        grid, positions_ND = self.grid_of(clip), self.positions[0, self.num_class :]
+        resample = interpolate_trilinear if self.modality == "video" else interpolate_bicubic
+        return positions_ND if grid == self.grid else resample(positions_ND, self.grid, grid)
 
     def patch_means(self, clip: Tensor) -> Tensor:
         """The clip with every patch replaced by its own mean, as the baseline that a reconstruction has to beat."""
@@ -74,19 +85,25 @@ def volume(clip: Tensor) -> Tensor:
     return clip.unsqueeze(2) if clip.ndim == 4 else clip
 
 
-def interpolate_positions(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Positions on another grid: trilinear where there is time, else bicubic along the columns (a spectrogram's time).
+def interpolate_trilinear(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
+    """A video's positions on another grid."""
+    return _interpolate(positions_ND.T.unflatten(1, old), old, new, "trilinear")
+
+
+def interpolate_bicubic(positions_ND: Tensor, old: Grid, new: Grid) -> Tensor:
+    """A spectrogram's positions on another grid, along its time; raises ValueError where its rows change."""
+    if old[1] != new[1]:
+        raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
+    return _interpolate(positions_ND.T.unflatten(1, old[1:]), old[1:], new[1:], "bicubic")
+
+
+def _interpolate(positions: Tensor, old: tuple[int, ...], new: tuple[int, ...], mode: str) -> Tensor:
+    """Positions [D, *old] as [N, D] on `new`.
 
     The sampling scale along a side that changes is (new + 0.1) / old; a side that does not change is left alone (said explicitly,
-    since torch's own devices disagree). Raises ValueError where a spectrogram's rows change.
+    since torch's own devices disagree).
     """
     scale = tuple(1.0 if n == o else (n + SCALE_OFFSET) / o for n, o in zip(new, old, strict=True))
-    positions_1DTHW = positions_ND.T.unflatten(1, old)[None]
-    if old[0] != 1 or new[0] != 1:
-        resized = F.interpolate(positions_1DTHW, scale_factor=scale, mode="trilinear", align_corners=False)
-    elif old[1] == new[1]:
-        resized = F.interpolate(positions_1DTHW[:, :, 0], scale_factor=scale[1:], mode="bicubic", align_corners=False)[:, :, None]
-    else:
-        raise ValueError(f"a spectrogram of {new[1]} rows of tokens meets positions for {old[1]}: the mel bands must match")
-    assert resized.shape[2:] == new, (resized.shape, new)
-    return resized[0].flatten(1).T
+    resized = F.interpolate(positions[None], scale_factor=scale, mode=mode, align_corners=False)[0]
+    assert resized.shape[1:] == new, (resized.shape, new)
+    return resized.flatten(1).T

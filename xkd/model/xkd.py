@@ -3,9 +3,8 @@
 Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 """
 
-from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,52 +15,15 @@ from xkd.kernels.precision import at_least_float32
 from xkd.kernels.random_mask import Mask, random_mask
 from xkd.losses import ALONE, LossConfig, Ranks, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
-from xkd.model.config import ModelConfig
-from xkd.model.geometry import check_views, visible_tokens
+from xkd.model.config import Modality, ModelConfig
+from xkd.model.geometry import by, check_views, visible_tokens
 from xkd.model.networks import Student, Teacher, build_networks
+from xkd.model.output import XKDOutput
 from xkd.model.refinement import refined_feature, token_weights
 from xkd.model.tokenizers import volume
 
-Modality = Literal["video", "audio"]
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 MASK_STREAMS: dict[Modality, int] = {"video": 0, "audio": 1}
-
-
-class LossParts(TypedDict, total=False):
-    """The terms of the loss and their halves; a term of weight 0 is absent with its halves."""
-
-    recon_video: Tensor
-    recon_audio: Tensor
-    recon: Tensor
-    v2a: Tensor
-    a2v: Tensor
-    cmkd: Tensor
-    align_student: Tensor
-    align_teacher: Tensor
-    align: Tensor
-
-
-class Statistics(TypedDict, total=False):
-    """What tells a collapse; those of the teachers are absent where no term needs the teachers."""
-
-    feature_std_video: Tensor  # deviation over samples of the student's feature, averaged over dimensions
-    feature_std_audio: Tensor
-    teacher_entropy_video: Tensor  # nats, of the sharpened output; a flat one has log K
-    teacher_entropy_audio: Tensor
-    center_norm_video: Tensor
-    center_norm_audio: Tensor
-
-
-@dataclass(frozen=True)
-class XKDOutput:
-    """The loss of this rank's samples and what is worth watching; all but `loss` is detached."""
-
-    loss: Tensor  # weighted mean of recon, cmkd, align
-    parts: LossParts
-    stats: Statistics
-    # [K], mean outputs over this rank's samples, for update_centers; without distillation the centres, which an update then keeps.
-    teacher_mean_video: Tensor
-    teacher_mean_audio: Tensor
 
 
 class _StudentPass(NamedTuple):
@@ -150,8 +112,14 @@ class XKD(nn.Module):
         return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
 
     def draw_mask(self, modality: Modality, clip: Tensor, step: int | Tensor, first_row: int, noise: Tensor | None = None) -> Mask:
-        """The masks of a batch of global views: a function of seed, modality, step and position in the global batch."""
-        num_tokens = self._student(modality).encoder.tokenizer.num_tokens
+        """The masks of a batch of global views: a function of seed, modality, step and position in the global batch.
+
+        Raises ValueError where the views are not of the network's size, since decoders have positions for no other.
+        """
+        tokenizer = self._student(modality).encoder.tokenizer
+        if (grid := tokenizer.grid_of(clip)) != tokenizer.grid:
+            raise ValueError(f"global {modality} view: has {by(grid)} tokens, but the network was built for {by(tokenizer.grid)}")
+        num_tokens = tokenizer.num_tokens
         num_keep = visible_tokens(num_tokens, getattr(self.model_config, modality).mask_ratio)
         stream = MASK_STREAMS[modality]
         return random_mask(self.seed, stream, step, first_row, len(clip), num_tokens, num_keep, device=clip.device, noise=noise)

@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xkd.model.config import AudioConfig, VideoConfig
+from xkd.model.config import AudioConfig, Modality, VideoConfig
+from xkd.model.geometry import by
 from xkd.model.tokenizers import Tokenizer
 from xkd.model.vit import Encoder, transformer_blocks
-from xkd.model.xkd import XKD, Modality
+from xkd.model.xkd import XKD
 from xkd.release.geometry import encoder_config, modality_of
 from xkd.release.keys import BACKBONES, Tensors, backbones_tensors, below, check, encoder_tensors, fill, listed, network_tensors
 
@@ -50,8 +51,8 @@ def load_backbones(xkd: XKD, prefix: str | Path) -> None:
 
 def save_backbones(xkd: XKD, prefix: str | Path) -> None:
     """Writes the encoders of a network as the four files of a run."""
-    for name, (modality, ours) in BACKBONES.items():
-        save_encoder(getattr(xkd, ours).encoder, modality, f"{prefix}{name}{BACKBONE_SUFFIX}")
+    for name, ours in BACKBONES.items():
+        save_encoder(getattr(xkd, ours).encoder, f"{prefix}{name}{BACKBONE_SUFFIX}")
 
 
 def load_encoder(
@@ -80,17 +81,17 @@ def load_encoder(
     with torch.device("meta"):  # a file that does not fit costs no memory, and no initialisation is made to be overwritten
         tokenizer = Tokenizer(shape, patch, config.dim, "cls_token" in state, f"{modality} view")
         encoder = Encoder(tokenizer, transformer_blocks(config), config.dim)
-    taken = f"{config.depth} blocks of width {config.dim}, {modality} views of {_by(shape[1:])} in tokens of {_by(patch)}"
+    taken = f"{config.depth} blocks of width {config.dim}, {modality} views of {by(shape[1:])} in tokens of {by(patch)}"
     fix = f"It was taken for {taken}: give shape, patch and heads where they are others, or a whole file."
-    check(encoder_tensors(encoder, modality), state, source, fix)
+    check(encoder_tensors(encoder), state, source, fix)
     encoder.to_empty(device="cpu")
-    fill(encoder_tensors(encoder, modality), state, source)
+    fill(encoder_tensors(encoder), state, source)
     return encoder
 
 
-def save_encoder(encoder: Encoder, modality: Modality, path: str | Path) -> None:
+def save_encoder(encoder: Encoder, path: str | Path) -> None:
     """Writes an encoder as a backbone file (safetensors where the name ends so)."""
-    _write(encoder_tensors(encoder, modality), Path(path))
+    _write(encoder_tensors(encoder), Path(path))
 
 
 def read_state(path: str | Path) -> Tensors:
@@ -136,7 +137,3 @@ def _write(tensors: Tensors, path: Path) -> None:
     else:
         torch.save(state, temporary)
     os.replace(temporary, path)
-
-
-def _by(lengths: tuple[int, ...]) -> str:
-    return "x".join(map(str, lengths))

@@ -5,8 +5,7 @@ from statistics import mode
 
 import torch
 
-from xkd.model.config import DECODERS, ENCODERS, ModelConfig, ProjectorConfig, TransformerConfig
-from xkd.model.xkd import Modality
+from xkd.model.config import DECODERS, ENCODERS, Modality, ModelConfig, ProjectorConfig, TransformerConfig
 from xkd.release.keys import EMBEDDINGS, Tensors, below, listed
 
 

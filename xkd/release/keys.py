@@ -10,28 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from xkd.model.autoencoder import Decoder
+from xkd.model.config import Modality
 from xkd.model.projector import Projector
 from xkd.model.vit import Encoder
-from xkd.model.xkd import OTHER, XKD, Modality
+from xkd.model.xkd import OTHER, XKD
 
 Tensors = dict[str, Tensor]
 
 PREFIXES: dict[Modality, str] = {"video": "vid", "audio": "aud"}
 EMBEDDINGS: dict[Modality, str] = {"video": "cuboid_embed", "audio": "patch_embed"}
 CENTERS: dict[Modality, str] = {"video": "vt2as_ce_loss.center", "audio": "at2vs_ce_loss.center"}  # by the teacher's modality
-BACKBONES: dict[str, tuple[Modality, str]] = {  # released name -> modality, and our name of the network
-    f"{prefix}_{role}": (modality, f"{modality}_{role}") for modality, prefix in PREFIXES.items() for role in ("student", "teacher")
+BACKBONES = {  # released name: ours
+    f"{prefix}_{role}": f"{modality}_{role}" for modality, prefix in PREFIXES.items() for role in ("student", "teacher")
 }
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def encoder_tensors(encoder: Encoder, modality: Modality) -> Tensors:
+def encoder_tensors(encoder: Encoder) -> Tensors:
     """The tensors of one backbone file."""
     tokenizer = encoder.tokenizer
     return {
         **({} if tokenizer.cls_token is None else {"cls_token": tokenizer.cls_token}),
         "enc_pos_embed": tokenizer.positions,
-        **_of(tokenizer.projection, f"{EMBEDDINGS[modality]}.proj."),
+        **_of(tokenizer.projection, f"{EMBEDDINGS[tokenizer.modality]}.proj."),
         **_of(encoder.blocks, "encoder.blocks."),
         **_of(encoder.norm, "encoder_norm."),
     }
@@ -47,7 +48,7 @@ def head_tensors(head: Projector) -> Tensors:
     return {**tensors, "last_layer.weight_g": head.gains, "last_layer.weight_v": head.directions}
 
 
-def autoencoder_tensors(encoder: Encoder, decoder: Decoder, modality: Modality) -> Tensors:
+def autoencoder_tensors(encoder: Encoder, decoder: Decoder) -> Tensors:
     """The tensors of a masked autoencoder."""
     return {
         "dec_pos_embed": decoder.positions,
@@ -55,26 +56,26 @@ def autoencoder_tensors(encoder: Encoder, decoder: Decoder, modality: Modality) 
         **_of(decoder.embedding, "mid_proj."),
         **_of(decoder.blocks, "decoder.blocks."),
         **_of(decoder.prediction, "out_proj."),
-        **_under("encoder.", encoder_tensors(encoder, modality)),
+        **_under("encoder.", encoder_tensors(encoder)),
     }
 
 
 def backbones_tensors(xkd: XKD) -> Tensors:
     """The tensors of the four backbones, under the names that they have in the whole network."""
     tensors = {}
-    for released, (modality, ours) in BACKBONES.items():
-        tensors |= _under(f"{released}.backbone.", encoder_tensors(getattr(xkd, ours).encoder, modality))
+    for released, ours in BACKBONES.items():
+        tensors |= _under(f"{released}.backbone.", encoder_tensors(getattr(xkd, ours).encoder))
     return tensors
 
 
 def network_tensors(xkd: XKD) -> Tensors:
     """The tensors of the whole network; centres are views [1, K]."""
     tensors = backbones_tensors(xkd)
-    for released, (_, ours) in BACKBONES.items():
+    for released, ours in BACKBONES.items():
         tensors |= _under(f"{released}.head.", head_tensors(getattr(xkd, ours).head))
     for modality in OTHER:
         student, teacher = getattr(xkd, f"{modality}_student"), getattr(xkd, f"{modality}_teacher")
-        autoencoder = autoencoder_tensors(student.encoder, student.decoder, modality)
+        autoencoder = autoencoder_tensors(student.encoder, student.decoder)
         tensors |= {**_under(f"{PREFIXES[modality]}_ae.", autoencoder), CENTERS[modality]: teacher.center[None]}
     return tensors
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from xkd.losses import Ranks
-from xkd.pipelines.shard_files import StorageError
+from xkd.pipelines.shards.shard_files import StorageError
 
 T = TypeVar("T")
 # That ranks wait for one that is still copying shards. Other operations have DeepSpeed's limit, DEEPSPEED_TIMEOUT or 10 minutes.

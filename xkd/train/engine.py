@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, model: nn.Module, param_groups: Sequence[dict], config: PretrainConfig, world_size: int):
         import deepspeed
 
-        optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas)
+        optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas, fused=True)
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_settings(config, world_size))
 
     @property

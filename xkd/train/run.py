@@ -1,7 +1,6 @@
 """A pre-training run: from its configuration to its last checkpoint, on every rank."""
 
 import math
-import time
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,13 +9,14 @@ import torch.distributed as dist
 
 from xkd.kernels.choice import implementation
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.quarantine import Quarantine
-from xkd.pipelines.shard_files import StorageError
-from xkd.pipelines.storage import check_shards, is_remote, open_shards
+from xkd.pipelines.samples.quarantine import Quarantine
+from xkd.pipelines.shards.shard_files import StorageError
+from xkd.pipelines.store.opening import check_shards, is_remote, open_shards
 from xkd.train import checkpoint, run_directory
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
 from xkd.train.engine import join_process_group
+from xkd.train.meter import Meter
 from xkd.train.metrics import MetricsWriter
 from xkd.train.trainer import Stopped, Trainer
 
@@ -144,27 +144,21 @@ def _save(trainer: Trainer, loader: Loader, step: int) -> None:
 
 def _run(trainer: Trainer, loader: Loader, metrics: MetricsWriter, step: int, total: int, substituted: int) -> None:
     """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
-    config, place = trainer.config, trainer.place
-    since, since_step, waited = time.monotonic(), step, loader.wait_seconds
+    config = trainer.config
+    meter = Meter(loader, clips_per_step=config.train.global_batch, step=step)
     while step < total:
         for batch in loader:
             numbers = trainer.step(batch, step)
             step += 1
             substituted += round(numbers["substituted"])
             metrics.advance()
-            if step % config.train.log_every == 0 or step == total:
-                now = time.monotonic()
-                rate = {
-                    "epoch": step / trainer.steps_per_epoch,
-                    "clips_per_second": (step - since_step) * config.train.global_batch / (now - since),
-                    "data_wait_share": (loader.wait_seconds - waited) / (now - since),
-                }
-                metrics.write(step, {**numbers, **rate, "substituted": substituted})
-                since, since_step, waited = now, step, loader.wait_seconds
+            if step == total or step % config.train.log_every == 0:
+                so_far = {"epoch": step / trainer.steps_per_epoch, "substituted": substituted}
+                metrics.write(step, numbers | meter.rates(step) | so_far)
             _check_substituted(config, loader, substituted)
             if step == total or step % config.train.checkpoint_every == 0:
                 _save(trainer, loader, step)
             if step == total:
                 return
         substituted = 0
-        _record_damage(config, loader, place)
+        _record_damage(config, loader, trainer.place)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from xkd.config import dump, load
 from xkd.env import environment
-from xkd.pipelines.quarantine import Quarantine
+from xkd.pipelines.samples.quarantine import Quarantine
 from xkd.train.config import PretrainConfig
 
 QUARANTINE = "quarantine.jsonl"
 MAY_CHANGE = {  # alters no number of a run
     *("train.max_steps", "train.log_every", "train.checkpoint_every"),
-    *("data.num_threads", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
+    *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
     # where the shards lie; that they are the same, the loader's state says
     *("data.train", "data.test", "data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
 }

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from xkd import schedules
-from xkd.model.xkd import XKD, XKDOutput
+from xkd.model.output import XKDOutput
+from xkd.model.xkd import XKD
 from xkd.pipelines.loader import Batch
 from xkd.train import ema
 from xkd.train.clipping import clip_per_tensor

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.media import click, flash, gray, tone, without_packets, write_clip
+from tests.pipelines.bad_media import remuxed
 from xkd.pipelines.convert.sources.item import Location
 from xkd.pipelines.media.container import MediaError
 from xkd.pipelines.media.decode import clean_size, open_pictures, read_sound
@@ -134,6 +135,26 @@ def test_an_avi_has_no_times_but_keeps_its_order_and_its_sound(tmp_path, codec):
     assert len(frames) == 48
     assert np.flatnonzero(frames[:, :128].mean(axis=(1, 2)) > 128).tolist() == list(range(24, 30))
     assert abs(np.flatnonzero(np.abs(clean_sound(path, start).astype(int)) > 6000)[0] / 16000 - 1.0) < 0.002
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("mjpeg", "yuvj420p"), ("libvpx-vp9", "yuv420p")])
+@pytest.mark.parametrize("later", [(64, 64), (256, 512)])
+def test_pictures_that_change_their_size_midway_fill_the_size_of_the_first(tmp_path, codec, pixel_format, later):
+    form = {"sound": None, "seconds": 1.0, "video_codec": codec, "pixel_format": pixel_format}
+    parts = [
+        write_clip(tmp_path / f"{level}.mp4", picture=gray(level), height=height, width=width, **form).read_bytes()
+        for level, (height, width) in ((60, (128, 224)), (200, later))
+    ]
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(remuxed(parts))
+    frames, _ = clean_pictures(path)
+    assert frames.shape == (16, 192, 224)
+    levels = frames[:, :128].astype(int)
+    assert np.ptp(levels, axis=(1, 2)).max() < 6
+    found = levels.mean(axis=(1, 2))
+    assert np.ptp(found[:8]) < 3
+    assert np.ptp(found[8:]) < 3
+    assert found[8] - found[7] > 100
 
 
 def test_lost_packets_of_sound_leave_silence_and_no_shift(tmp_path):
