@@ -10,6 +10,8 @@ from tests.kernels.planted import planted
 from xkd.benchmarks.kernel_cases import CASES, NARROW, OPS
 from xkd.benchmarks.kernel_code import CHIPS, LEAST_WIDE, compile_everywhere, wrong
 
+pytestmark = pytest.mark.timeout(900)  # two minutes of compiling on two free cores, where nothing is cached
+
 
 @pytest.fixture(scope="module")
 def codes():
