@@ -1,11 +1,14 @@
 """Which implementation of an op runs: its torch reference or its Triton kernels, by XKD_KERNELS=auto|torch|triton."""
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import triton
 from torch import Tensor
+from torch.library import CustomOpDef, custom_op
 
 VARIABLE = "XKD_KERNELS"
 CHOICES = ("auto", "torch", "triton")
@@ -47,6 +50,20 @@ def use_triton(op: str, tensor: Tensor) -> bool:
     if os.environ.get(VARIABLE) == "triton":
         raise ValueError(f"{op}: the kernels accumulate in float32 and take no float64: set {VARIABLE} to auto or torch")
     return False
+
+
+def register(name: str, launch: Callable) -> CustomOpDef:
+    """The op `xkd::name` whose kernels `launch` launches; its first argument is a tensor, and it changes none of them.
+
+    Triton launches on the current device, which need not be where the tensors are.
+    """
+
+    @functools.wraps(launch)
+    def launch_where_the_tensors_are(first: Tensor, *others):
+        with torch.cuda.device_of(first):
+            return launch(first, *others)
+
+    return custom_op(f"xkd::{name}", launch_where_the_tensors_are, mutates_args=(), device_types=DEVICES)
 
 
 def check_devices(op: str, **tensors: Tensor) -> None:

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xkd.kernels.choice import DEVICES, check_devices, use_triton
+from xkd.kernels.choice import check_devices, register, use_triton
 
 ROWS = 8  # tokens of a sample that one program handles
 SAMPLES = 8  # samples over which one program of the backward adds up; the partial sums are added afterwards, in a fixed order
@@ -145,9 +145,9 @@ def _empty_output(tokens: Tensor, mask_token: Tensor, positions: Tensor, restore
     return tokens.new_empty(len(restore), *positions.shape, dtype=dtype)
 
 
-_op = torch.library.custom_op("xkd::decoder_assemble", launch_forward, mutates_args=(), device_types=DEVICES)
+_op = register("decoder_assemble", launch_forward)
 _op.register_fake(_empty_output)
-_backward_op = torch.library.custom_op("xkd::decoder_assemble_backward", launch_backward, mutates_args=(), device_types=DEVICES)
+_backward_op = register("decoder_assemble_backward", launch_backward)
 
 
 @_backward_op.register_fake

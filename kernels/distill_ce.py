@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xkd.kernels.choice import DEVICES, check_devices, use_triton
+from xkd.kernels.choice import check_devices, register, use_triton
 from xkd.kernels.precision import at_least_float32
 
 VALUES = 8192  # of the teacher that a program holds in registers, over all its views; a longer row goes by in chunks
@@ -169,8 +169,8 @@ def _constants(teacher: Tensor) -> dict[str, int]:
     return {"V": views, "D": dim, "BLOCK_V": block_v, "BLOCK_D": block_d, "num_warps": max(4, block_v * block_d // 512)}
 
 
-_op = torch.library.custom_op("xkd::distill_ce", launch_forward, mutates_args=(), device_types=DEVICES)
-_backward_op = torch.library.custom_op("xkd::distill_ce_backward", launch_backward, mutates_args=(), device_types=DEVICES)
+_op = register("distill_ce", launch_forward)
+_backward_op = register("distill_ce_backward", launch_backward)
 
 
 @_op.register_fake

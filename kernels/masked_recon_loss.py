@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from xkd.kernels import patch_gather
-from xkd.kernels.choice import DEVICES, check_devices, use_triton
+from xkd.kernels.choice import check_devices, register, use_triton
 from xkd.kernels.patch_gather import check_clip, load_patches, patch_columns, tile_of
 from xkd.kernels.precision import at_least_float32
 
@@ -172,8 +172,8 @@ def _sizes(clip: Tensor, drop: Tensor, patch: list[int]) -> tuple:
     return drop.numel(), drop.shape[1], math.prod(clip.shape[2:]) // math.prod(patch), clip.stride()
 
 
-_op = torch.library.custom_op("xkd::masked_recon_loss", launch_forward, mutates_args=(), device_types=DEVICES)
-_backward_op = torch.library.custom_op("xkd::masked_recon_loss_backward", launch_backward, mutates_args=(), device_types=DEVICES)
+_op = register("masked_recon_loss", launch_forward)
+_backward_op = register("masked_recon_loss_backward", launch_backward)
 
 
 @_op.register_fake

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xkd.kernels.choice import DEVICES, INTERPRETED, check_devices, use_triton
+from xkd.kernels.choice import INTERPRETED, check_devices, register, use_triton
 from xkd.kernels.precision import at_least_float32
 
 GAMMAS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
@@ -265,9 +265,9 @@ def _empty_outputs(own, rows, place, num_x, gammas, keep_slopes):
     return tuple(own.new_empty(shape, dtype=torch.float32) for shape in ((groups,), rows.shape, (groups, dim), slopes))
 
 
-_op = torch.library.custom_op("xkd::mmd", launch_forward, mutates_args=(), device_types=DEVICES)
+_op = register("mmd", launch_forward)
 _op.register_fake(_empty_outputs)
-_backward_op = torch.library.custom_op("xkd::mmd_backward", launch_backward, mutates_args=(), device_types=DEVICES)
+_backward_op = register("mmd_backward", launch_backward)
 
 
 @_backward_op.register_fake

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xkd.kernels.choice import DEVICES, check_devices, use_triton
+from xkd.kernels.choice import check_devices, register, use_triton
 from xkd.kernels.precision import at_least_float32
 
 RESULT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -148,7 +148,7 @@ def _empty_output(
     return clip.new_empty(len(clip), num_chosen, clip.shape[1] * math.prod(patch), dtype=dtype)
 
 
-_op = torch.library.custom_op("xkd::patch_gather", launch_forward, mutates_args=(), device_types=DEVICES)
+_op = register("patch_gather", launch_forward)
 _op.register_fake(_empty_output)
 
 

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xkd.kernels.choice import DEVICES, check_devices, use_triton
+from xkd.kernels.choice import check_devices, register, use_triton
 
 # Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -103,7 +103,7 @@ def _empty_mask(
     return empty(num_keep), empty(num_tokens - num_keep), empty(num_tokens), empty(num_tokens, torch.bool)
 
 
-_op = torch.library.custom_op("xkd::random_mask", launch_forward, mutates_args=(), device_types=DEVICES)
+_op = register("random_mask", launch_forward)
 _op.register_fake(_empty_mask)
 
 
