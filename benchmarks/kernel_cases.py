@@ -41,6 +41,7 @@ VIDEO = View((3, 32, 112, 112), (4, 16, 16), num_keep=59)
 AUDIO = View((1, 1, 80, 448), (1, 4, 16), num_keep=112)
 FINETUNED = View((3, 32, 224, 224), (4, 16, 16), num_keep=235)
 LARGEST = View((3, 8, 64, 64), (4, 32, 32), num_keep=2)  # patches that just fit a program
+MOST = View((1, 1, 256, 256), (1, 4, 4), num_keep=600)  # as many tokens as are sorted
 AWKWARD = View((3, 6, 15, 27), (2, 5, 9), num_keep=5)  # 27 tokens of 270 values: no power of two, no multiple of 16 bytes
 
 
@@ -195,6 +196,7 @@ CASES: Sequence[Case] = (
     Case("random_mask", "video", partial(_random_mask, VIDEO), ANY),
     Case("random_mask", "audio", partial(_random_mask, AUDIO), ANY),
     Case("random_mask", "224 pixels", partial(_random_mask, FINETUNED), ANY, wide=False),
+    Case("random_mask", LARGEST_SIZE, partial(_random_mask, MOST), ANY, wide=False),
     Case("random_mask", AWKWARD_SIZE, partial(_random_mask, AWKWARD), ANY, wide=False),
     Case("patch_gather", "video", partial(_patch_gather, VIDEO, None)),
     Case("patch_gather", "video uint8", partial(_patch_gather, VIDEO, torch.uint8)),
@@ -210,6 +212,7 @@ CASES: Sequence[Case] = (
     Case("masked_recon_loss", AWKWARD_SIZE, partial(_masked_recon_loss, AWKWARD, None), EVERY, wide=False),
     Case("decoder_assemble", "video", partial(_decoder_assemble, VIDEO, DECODER_DIM)),
     Case("decoder_assemble", "audio", partial(_decoder_assemble, AUDIO, DECODER_DIM)),
+    Case("decoder_assemble", LARGEST_SIZE, partial(_decoder_assemble, VIDEO, 4096)),
     Case("decoder_assemble", AWKWARD_SIZE, partial(_decoder_assemble, AWKWARD, 40), EVERY, wide=False),
     Case("mmd", "students", partial(_mmd, 2 * STUDENT_VIEWS, PROTOTYPES), products=True),
     Case("mmd", "groups of 32", _grouped_mmd, products=True),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from xkd.kernels.choice import check_devices, register, use_triton
 
-ROWS = 8  # tokens of a sample that one program handles
+ROWS = 8  # tokens of a sample that one program handles at most,
+VALUES = 4096  # and their values, rounded up to powers of two, which stay in registers
 SAMPLES = 8  # samples over which one program of the backward adds up; the partial sums are added afterwards, in a fixed order
 
 
@@ -28,8 +29,8 @@ def _forward(
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    sample = tl.program_id(1).to(tl.int64)
-    places = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    sample = tl.program_id(0).to(tl.int64)
+    places = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     channels = tl.arange(0, BLOCK_D)[None, :]
     inside = (places < NUM_CLASS + num_tokens)[:, None] & (channels < D)
     rows = _source_rows(restore_ptr, sample, places, num_tokens, places < NUM_CLASS + num_tokens, NUM_CLASS)
@@ -66,8 +67,8 @@ def _backward(
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    split = tl.program_id(1).to(tl.int64)
-    places = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    split = tl.program_id(0).to(tl.int64)
+    places = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     channels = tl.arange(0, BLOCK_D)[None, :]
     inside = (places < NUM_CLASS + num_tokens)[:, None] & (channels < D)
     positions_grad = tl.zeros((ROWS, BLOCK_D), tl.float32)
@@ -87,7 +88,7 @@ def _backward(
         mask_grad += tl.sum(tl.where(masked, grad.to(tl.float32), 0.0), 0)
     part_at = (split * (NUM_CLASS + num_tokens) + places)[:, None] * D + channels
     tl.store(positions_part_ptr + part_at, positions_grad, mask=inside)
-    mask_at = (split * tl.num_programs(0) + tl.program_id(0)) * D + tl.arange(0, BLOCK_D)
+    mask_at = (split * tl.num_programs(1) + tl.program_id(1)) * D + tl.arange(0, BLOCK_D)
     tl.store(mask_part_ptr + mask_at, mask_grad, mask=tl.arange(0, BLOCK_D) < D)
 
 
@@ -97,17 +98,15 @@ def launch_forward(tokens: Tensor, mask_token: Tensor, positions: Tensor, restor
     num_places, dim = positions.shape
     num_class = num_places - num_tokens
     out = _empty_output(tokens, mask_token, positions, restore)
-    grid = (triton.cdiv(num_places, ROWS), batch)
+    tile = _tile(dim)
     if out.numel():
-        _forward[grid](
+        _forward[batch, triton.cdiv(num_places, tile["ROWS"])](
             *(tensor.contiguous() for tensor in (tokens, mask_token, positions, restore)),
             out,
             tokens.shape[1] - num_class,
             num_tokens,
             NUM_CLASS=num_class,
-            D=dim,
-            ROWS=ROWS,
-            BLOCK_D=triton.next_power_of_2(dim),
+            **tile,
         )
     return out
 
@@ -117,12 +116,13 @@ def launch_backward(grad: Tensor, restore: Tensor, num_keep: int, tokens_dtype: 
     batch, num_places, dim = grad.shape
     num_tokens = restore.shape[1]
     num_class = num_places - num_tokens
-    splits, blocks = triton.cdiv(batch, SAMPLES), triton.cdiv(num_places, ROWS)
+    tile = _tile(dim)
+    splits, blocks = triton.cdiv(batch, SAMPLES), triton.cdiv(num_places, tile["ROWS"])
     tokens_grad = grad.new_empty(batch, num_class + num_keep, dim, dtype=tokens_dtype)
     positions_part = grad.new_empty(splits, num_places, dim, dtype=torch.float32)
     mask_part = grad.new_empty(splits, blocks, dim, dtype=torch.float32)
     if grad.numel():
-        _backward[blocks, splits](
+        _backward[splits, blocks](
             grad.contiguous(),
             restore.contiguous(),
             tokens_grad,
@@ -132,17 +132,21 @@ def launch_backward(grad: Tensor, restore: Tensor, num_keep: int, tokens_dtype: 
             num_keep,
             num_tokens,
             NUM_CLASS=num_class,
-            D=dim,
             SAMPLES=SAMPLES,
-            ROWS=ROWS,
-            BLOCK_D=triton.next_power_of_2(dim),
+            **tile,
         )
     return tokens_grad, mask_part.sum((0, 1)), positions_part.sum(0)
 
 
+def _tile(dim: int) -> dict[str, int]:
+    """How programs cut rows of `dim` values: their constants."""
+    block = triton.next_power_of_2(dim)
+    return {"D": dim, "ROWS": max(1, min(ROWS, VALUES // block)), "BLOCK_D": block}
+
+
 def _empty_output(tokens: Tensor, mask_token: Tensor, positions: Tensor, restore: Tensor) -> Tensor:
     dtype = torch.promote_types(tokens.dtype, positions.dtype)
-    return tokens.new_empty(len(restore), *positions.shape, dtype=dtype)
+    return tokens.new_empty(restore.shape[0], *positions.shape, dtype=dtype)
 
 
 _op = register("decoder_assemble", launch_forward)
@@ -152,14 +156,15 @@ _backward_op = register("decoder_assemble_backward", launch_backward)
 
 @_backward_op.register_fake
 def _(grad, restore, num_keep, tokens_dtype):
-    tokens_grad = grad.new_empty(len(grad), grad.shape[1] - restore.shape[1] + num_keep, grad.shape[2], dtype=tokens_dtype)
-    return tokens_grad, grad.new_empty(grad.shape[2], dtype=torch.float32), grad.new_empty(grad.shape[1:], dtype=torch.float32)
+    batch, num_places, dim = grad.shape
+    tokens_grad = grad.new_empty(batch, num_places - restore.shape[1] + num_keep, dim, dtype=tokens_dtype)
+    return tokens_grad, grad.new_empty(dim, dtype=torch.float32), grad.new_empty(num_places, dim, dtype=torch.float32)
 
 
 def _save_inputs(ctx, inputs, output):
     tokens, mask_token, positions, restore = inputs
     ctx.save_for_backward(restore)
-    ctx.num_keep = tokens.shape[1] - len(positions) + restore.shape[1]
+    ctx.num_keep = tokens.shape[1] - positions.shape[0] + restore.shape[1]
     ctx.dtypes = tokens.dtype, mask_token.dtype, positions.dtype
 
 

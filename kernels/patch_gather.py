@@ -145,7 +145,7 @@ def _empty_output(
     clip: Tensor, ids: Tensor | None, mean: Tensor | None, std: Tensor | None, patch: list[int], dtype: torch.dtype
 ) -> Tensor:
     num_chosen = math.prod(_grid(clip.shape, patch)) if ids is None else ids.shape[1]
-    return clip.new_empty(len(clip), num_chosen, clip.shape[1] * math.prod(patch), dtype=dtype)
+    return clip.new_empty(clip.shape[0], num_chosen, clip.shape[1] * math.prod(patch), dtype=dtype)
 
 
 _op = register("patch_gather", launch_forward)

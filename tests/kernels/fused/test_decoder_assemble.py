@@ -6,11 +6,13 @@ import torch
 from tests.kernels.oracle import assert_near
 from xkd.kernels.decoder_assemble import decoder_assemble, reference
 
-SHAPES = [  # B, K, N, D: B beyond one split of the backward, N no multiple of a program's rows, D no power of two
+SHAPES = [  # B, K, N, D: B beyond one split of the backward, N no multiple of a program's rows, D no power of two, long rows
     (1, 1, 2, 16),
     (3, 4, 9, 24),
     (9, 5, 17, 40),
+    (2, 2, 5, 1030),
 ]
+FULL_SIZE = [(64, 59, 392, 384), (64, 112, 560, 384), (4, 59, 392, 2048)]
 
 
 def inputs(shape, num_class, dtype, device):
@@ -29,7 +31,7 @@ def run(function, tensors, restore, upstream):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("num_class", [0, 1])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.gpu) for shape in FULL_SIZE)], ids=str)
 def test_values_and_gradients_are_those_of_float64(shape, num_class, dtype, device):
     tensors, restore = inputs(shape, num_class, dtype, device)
     upstream = torch.randn(shape[0], num_class + shape[2], shape[3]).to(device, dtype)
