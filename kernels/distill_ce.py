@@ -204,8 +204,8 @@ def distill_ce(
         p = softmax((teacher - center) / teacher_temperature),    log q = log_softmax(student / student_temperature)
 
     The cross-entropy is linear in p, so the teacher's views are averaged first and no pair is formed. The Triton kernels read each
-    row once up to 8,192 prototypes, twice above. Raises ValueError where the shapes do not fit, nothing is there to average, or the
-    tensors are not on one device.
+    row once up to 8,192 prototypes, those of all teacher views counted together, and twice above. Raises ValueError where the
+    shapes do not fit, nothing is there to average, or the tensors are not on one device.
     """
     _check(teacher_VBD, center_D, student_UBD, teacher_temperature, student_temperature)
     fused = use_triton("distill_ce", teacher_VBD) and use_triton("distill_ce", center_D) and use_triton("distill_ce", student_UBD)

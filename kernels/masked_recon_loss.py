@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xkd.kernels import patch_gather
 from xkd.kernels.choice import check_devices, register, use_triton
-from xkd.kernels.patch_gather import check_clip, load_patches, patch_columns, tile_of
+from xkd.kernels.patch_gather import addressable, check_clip, load_patches, patch_columns, tile_of
 from xkd.kernels.precision import at_least_float32
 
 VARIANCE_EPSILON = 1e-6
@@ -123,6 +123,7 @@ def launch_forward(
     clip: Tensor, drop: Tensor, pred: Tensor, mean: Tensor | None, std: Tensor | None, patch: list[int], norm_pix_loss: bool
 ) -> Tensor:
     """`masked_recon_loss` in Triton."""
+    clip = addressable(clip)
     tile = tile_of(clip, patch)
     losses = pred.new_empty(triton.cdiv(drop.numel(), tile["ROWS"]), dtype=torch.float32)
     _forward[(len(losses),)](
@@ -148,6 +149,7 @@ def launch_backward(
     norm_pix_loss: bool,
 ) -> Tensor:
     """Gradient of `pred` [B, M, P] for the gradient `grad` [] of the loss."""
+    clip = addressable(clip)
     tile = tile_of(clip, patch)
     pred_grad = pred.new_empty(pred.shape)
     _backward[(triton.cdiv(drop.numel(), tile["ROWS"]),)](

@@ -99,6 +99,7 @@ def launch_forward(
     clip: Tensor, ids: Tensor | None, mean: Tensor | None, std: Tensor | None, patch: list[int], dtype: torch.dtype
 ) -> Tensor:
     """`patch_gather` in Triton."""
+    clip = addressable(clip)
     out = _empty_output(clip, ids, mean, std, patch, dtype)
     batch, num_chosen, _ = out.shape
     tile = tile_of(clip, patch)
@@ -115,6 +116,15 @@ def launch_forward(
             **tile,
         )
     return out
+
+
+def addressable(clip: Tensor) -> Tensor:
+    """The clip, copied where a sample stretches over so much memory that its offsets, of 32 bits in the kernels, do not reach it.
+
+    Layouts with the batch inside, of 2^31 values in all, are such.
+    """
+    reach = sum((side - 1) * stride for side, stride in zip(clip.shape[1:], clip.stride()[1:], strict=True))
+    return clip if reach < 2**31 else clip.contiguous()
 
 
 def tile_of(clip: Tensor, patch: list[int]) -> dict[str, int]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.kernels.oracle import assert_near
-from xkd.kernels.patch_gather import patch_gather, reference
+from xkd.kernels.patch_gather import addressable, patch_gather, reference
 
 CASES = [  # clip [B, C, T, H, W], patch, patches chosen (None: all)
     ((2, 3, 4, 8, 32), (2, 4, 16), 3),
@@ -84,6 +84,13 @@ def test_strided_inputs_are_read_where_they_lie(layout, device):
     assert not strided.is_contiguous()
     assert not strided_ids.is_contiguous()
     assert torch.equal(patch_gather(strided, strided_ids, patch, **levels), patch_gather(clip, ids, patch, **levels))
+
+
+def test_samples_that_32_bits_do_not_reach_through_are_copied():
+    time_first = torch.empty(32, 2048, 3, 112, 112, dtype=torch.uint8, device="meta").permute(1, 2, 0, 3, 4)
+    assert addressable(time_first).stride() == (3 * 32 * 112 * 112, 32 * 112 * 112, 112 * 112, 112, 1)
+    for near in (time_first[:, :, :16], time_first.contiguous()):
+        assert addressable(near) is near
 
 
 @pytest.mark.parametrize(("batch", "num_chosen"), [(0, 3), (2, 0), (0, None)])

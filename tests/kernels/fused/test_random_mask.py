@@ -44,6 +44,19 @@ def test_the_sizes_of_the_method_agree_too(num_tokens, device):
     assert_same(random_mask(5, 1, 9, 3, *size, device=device), on_the_cpu(5, 1, 9, 3, size))
 
 
+@pytest.mark.gpu
+def test_a_captured_graph_draws_for_the_step_that_its_tensor_then_holds(device):
+    step, sizes = torch.zeros((), dtype=torch.int64, device=device), (2, 9, 4)
+    random_mask(3, 0, step, 4, *sizes)  # compiles the kernel, which cannot be captured
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = random_mask(3, 0, step, 4, *sizes)
+    for value in (5, 2**31):
+        step.fill_(value)
+        graph.replay()
+        assert_same(captured, on_the_cpu(3, 0, value, 4, sizes))
+
+
 @pytest.mark.parametrize("cut", [1, 4])
 def test_a_batch_cut_over_ranks_draws_the_same_masks(cut, device):
     def draw(row0, batch):
