@@ -21,15 +21,16 @@ def _forward(
     teacher_ptr,  # [V, B, D]
     center_ptr,  # [D]
     student_ptr,  # [U, B, D]
+    teacher_temperature_ptr,  # [] float32
     loss_ptr,  # [U * B] float32
     batch,
-    teacher_sharpness,  # 1 / temperature
-    student_sharpness,
+    student_sharpness,  # 1 / temperature
     V: tl.constexpr,
     D: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    teacher_sharpness = 1.0 / tl.load(teacher_temperature_ptr)
     tensors, sharpness = (teacher_ptr, center_ptr, student_ptr), (teacher_sharpness, student_sharpness)
     rows = _rows(batch, BLOCK_V)
     teacher_max, teacher_sum, student_max, student_sum = _normalisers(tensors, rows, sharpness, V, D, BLOCK_V, BLOCK_D)
@@ -49,16 +50,17 @@ def _backward(
     teacher_ptr,  # [V, B, D]
     center_ptr,  # [D]
     student_ptr,  # [U, B, D]
+    teacher_temperature_ptr,  # [] float32
     student_grad_ptr,  # [U, B, D]
     batch,
     scale,  # 1 / (student temperature * U * B)
-    teacher_sharpness,  # 1 / temperature
-    student_sharpness,
+    student_sharpness,  # 1 / temperature
     V: tl.constexpr,
     D: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    teacher_sharpness = 1.0 / tl.load(teacher_temperature_ptr)
     tensors, sharpness = (teacher_ptr, center_ptr, student_ptr), (teacher_sharpness, student_sharpness)
     rows = _rows(batch, BLOCK_V)
     teacher_max, teacher_sum, student_max, student_sum = _normalisers(tensors, rows, sharpness, V, D, BLOCK_V, BLOCK_D)
@@ -128,15 +130,15 @@ def _target(teacher, teacher_max, teacher_sum, sharpness, V: tl.constexpr, BLOCK
 
 
 def launch_forward(
-    teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: float, student_temperature: float
+    teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: Tensor, student_temperature: float
 ) -> Tensor:
     """`distill_ce` in Triton."""
     losses = student.new_empty(student.shape[:2].numel(), dtype=torch.float32)
     _forward[(len(losses),)](
         *(tensor.contiguous() for tensor in (teacher, center, student)),
+        teacher_temperature.float(),
         losses,
         student.shape[1],
-        1 / teacher_temperature,
         1 / student_temperature,
         **_constants(teacher),
     )
@@ -144,7 +146,7 @@ def launch_forward(
 
 
 def launch_backward(
-    grad: Tensor, teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: float, student_temperature: float
+    grad: Tensor, teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: Tensor, student_temperature: float
 ) -> Tensor:
     """Gradient of the student [U, B, D] for the gradient `grad` [] of the loss."""
     student_grad = student.new_empty(student.shape)
@@ -152,10 +154,10 @@ def launch_backward(
     _backward[(rows,)](
         grad,
         *(tensor.contiguous() for tensor in (teacher, center, student)),
+        teacher_temperature.float(),
         student_grad,
         student.shape[1],
         1 / (student_temperature * rows),
-        1 / teacher_temperature,
         1 / student_temperature,
         **_constants(teacher),
     )
@@ -184,12 +186,12 @@ def _(grad, teacher, center, student, teacher_temperature, student_temperature):
 
 
 def _save_inputs(ctx, inputs, output):
-    *tensors, ctx.teacher_temperature, ctx.student_temperature = inputs
+    *tensors, ctx.student_temperature = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx, grad):
-    student_grad = _backward_op(grad, *ctx.saved_tensors, ctx.teacher_temperature, ctx.student_temperature)
+    student_grad = _backward_op(grad, *ctx.saved_tensors, ctx.student_temperature)
     return None, None, student_grad, None, None
 
 
@@ -197,25 +199,31 @@ _op.register_autograd(_differentiate, setup_context=_save_inputs)
 
 
 def distill_ce(
-    teacher_VBD: Tensor, center_D: Tensor, student_UBD: Tensor, teacher_temperature: float, student_temperature: float
+    teacher_VBD: Tensor, center_D: Tensor, student_UBD: Tensor, teacher_temperature: float | Tensor, student_temperature: float
 ) -> Tensor:
     """mean over v, u, b of - p[v, b] . log q[u, b], in float32 at least; the gradient goes to the student only:
 
         p = softmax((teacher - center) / teacher_temperature),    log q = log_softmax(student / student_temperature)
 
     The cross-entropy is linear in p, so the teacher's views are averaged first and no pair is formed. The Triton kernels read each
-    row once up to 8,192 prototypes, those of all teacher views counted together, and twice above. Raises ValueError where the
-    shapes do not fit, nothing is there to average, or the tensors are not on one device.
+    row once up to 8,192 prototypes, those of all teacher views counted together, and twice above. The
+    teacher's temperature, which may change with every step, may be a tensor without dimensions: a captured CUDA graph reads what it
+    then holds, and no graph is compiled anew for it. Raises ValueError where the shapes do not fit, nothing is there to average, or
+    the tensors are not on one device.
     """
     _check(teacher_VBD, center_D, student_UBD, teacher_temperature, student_temperature)
     fused = use_triton("distill_ce", teacher_VBD) and use_triton("distill_ce", center_D) and use_triton("distill_ce", student_UBD)
-    if fused:
-        _check_limits(teacher_VBD)
-    return (_op if fused else reference)(teacher_VBD, center_D, student_UBD, teacher_temperature, student_temperature)
+    if not fused:
+        return reference(teacher_VBD, center_D, student_UBD, teacher_temperature, student_temperature)
+    _check_limits(teacher_VBD)
+    if not isinstance(teacher_temperature, Tensor):
+        # A product, which torch.compile takes with a number that changes; in torch.full it would be a constant.
+        teacher_temperature = torch.ones((), dtype=torch.float32, device=student_UBD.device) * teacher_temperature
+    return _op(teacher_VBD, center_D, student_UBD, teacher_temperature, student_temperature)
 
 
 def reference(
-    teacher_VBD: Tensor, center_D: Tensor, student_UBD: Tensor, teacher_temperature: float, student_temperature: float
+    teacher_VBD: Tensor, center_D: Tensor, student_UBD: Tensor, teacher_temperature: float | Tensor, student_temperature: float
 ) -> Tensor:
     """`distill_ce` in torch."""
     target_BD = teacher_probabilities(teacher_VBD, center_D, teacher_temperature).mean(0)
@@ -229,9 +237,13 @@ def teacher_probabilities(teacher: Tensor, center_D: Tensor, temperature: float)
     return ((at_least_float32(teacher) - center_D) / temperature).softmax(-1)
 
 
-def _check(teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: float, student_temperature: float) -> None:
+def _check(
+    teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature: float | Tensor, student_temperature: float
+) -> None:
     tensors = {"teacher": teacher, "center": center, "student": student}
-    check_devices("distill_ce", **tensors)
+    temperatures = {"teacher_temperature": teacher_temperature, "student_temperature": student_temperature}
+    held = {name: value for name, value in temperatures.items() if isinstance(value, Tensor)}
+    check_devices("distill_ce", **tensors, **held)
     shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
     if teacher.ndim != 3 or student.ndim != 3 or teacher.shape[1:] != student.shape[1:] or center.shape != teacher.shape[2:]:
         raise ValueError(f"distill_ce: {shapes} do not fit: needs [V, B, D], [D], [U, B, D]")
@@ -240,8 +252,10 @@ def _check(teacher: Tensor, center: Tensor, student: Tensor, teacher_temperature
     integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
     if integers:
         raise ValueError(f"distill_ce: {integers[0]} is {tensors[integers[0]].dtype}: needs floating point")
-    for name, temperature in (("teacher_temperature", teacher_temperature), ("student_temperature", student_temperature)):
-        if not temperature > 0:
+    for name, temperature in temperatures.items():
+        if name in held and temperature.shape != ():
+            raise ValueError(f"distill_ce: {name} of shape {tuple(temperature.shape)}: needs one number")
+        if name not in held and not temperature > 0:
             raise ValueError(f"distill_ce: {name} {temperature} is not above 0")
 
 

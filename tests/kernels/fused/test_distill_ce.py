@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from tests.kernels.oracle import assert_near
 from xkd.kernels.distill_ce import distill_ce, reference
@@ -109,7 +110,24 @@ def test_float64_is_refused(device):
 
 
 def test_the_op_is_well_registered(device):
-    torch.library.opcheck(torch.ops.xkd.distill_ce, (*inputs((1, 2, 3, 33), torch.float32, device), *TEMPERATURES))
+    temperature = torch.tensor(0.07, device=device)
+    torch.library.opcheck(torch.ops.xkd.distill_ce, (*inputs((1, 2, 3, 33), torch.float32, device), temperature, 0.1))
+
+
+def test_the_teachers_temperature_may_be_a_tensor(device):
+    tensors = inputs((1, 2, 3, 33), torch.float32, device)
+    expected = distill_ce(*tensors, *TEMPERATURES)
+    assert torch.equal(distill_ce(*tensors, torch.tensor(TEMPERATURES[0], device=device), TEMPERATURES[1]), expected)
+    with pytest.raises(ValueError, match=r"teacher_temperature of shape \(1,\): needs one number"):
+        distill_ce(*tensors, torch.ones(1, device=device), 0.1)
+
+
+def test_a_temperature_that_changes_with_every_step_compiles_nothing_anew(device):
+    tensors, graphs = inputs((1, 2, 3, 33), torch.float32, device), CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(distill_ce, fullgraph=True, backend=graphs)
+    for temperature in (0.07, 0.08, 0.09, 0.1):
+        assert torch.equal(compiled(*tensors, temperature, 0.1), distill_ce(*tensors, temperature, 0.1))
+    assert graphs.frame_count == 2  # one for the first number, and one for any
 
 
 def test_a_compiled_graph_gives_the_same(device):
