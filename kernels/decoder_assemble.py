@@ -212,6 +212,15 @@ def take_tokens(tokens_BND: Tensor, ids_BK: Tensor) -> Tensor:
 
 def _check(tokens: Tensor, mask_token: Tensor, positions: Tensor, restore: Tensor) -> None:
     check_devices("decoder_assemble", tokens=tokens, mask_token=mask_token, positions=positions, restore=restore)
+    if (restore.ndim, positions.ndim, tokens.ndim) != (2, 2, 3):
+        shapes = [tuple(each.shape) for each in (tokens, positions, restore)]
+        raise ValueError(
+            f"decoder_assemble: tokens {shapes[0]}, positions {shapes[1]}, restore {shapes[2]}: needs 3, 2, 2 dimensions"
+        )
+    floats = all(each.is_floating_point() for each in (tokens, mask_token, positions))
+    if not floats or restore.dtype not in (torch.int64, torch.int32):
+        dtypes = [each.dtype for each in (tokens, mask_token, positions, restore)]
+        raise ValueError(f"decoder_assemble: dtypes {dtypes}: needs floating point, and int64 or int32 for restore")
     batch, num_tokens = restore.shape
     num_places, dim = positions.shape
     num_class = num_places - num_tokens

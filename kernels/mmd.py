@@ -367,6 +367,8 @@ def _check(z: Tensor, num_x: int, gathered_PSD: Tensor | None, place: int) -> No
         raise ValueError(
             f"mmd: the first {num_x} rows of {tuple(z.shape)}: needs [R, D] or [G, R, D], and 1 to R - 1 rows in each set"
         )
+    if not z.is_floating_point():
+        raise ValueError(f"mmd: rows of {z.dtype}: needs floating point")
     if gathered_PSD is not None:
         check_devices("mmd", z=z, gathered=gathered_PSD)
         fits = z.ndim == 2 and gathered_PSD.ndim == 3 and gathered_PSD.shape[1:] == z.shape and gathered_PSD.dtype == z.dtype

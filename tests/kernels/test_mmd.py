@@ -168,3 +168,8 @@ def test_the_shares_of_the_ranks_add_up_to_the_whole_and_carry_its_gradient():
 def test_what_cannot_be_compared_is_refused(shape, num_x, gathered, place, message):
     with pytest.raises(ValueError, match=message):
         mmd(torch.zeros(shape), num_x, gathered_PSD=gathered and torch.zeros(gathered), place=place)
+
+
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match=r"mmd: rows of torch\.int64: needs floating point"):
+        mmd(torch.zeros(4, 5, dtype=torch.int64), 2)
