@@ -20,9 +20,9 @@ from xkd.benchmarks.harness import MIB, Lap, Measurement, Round, measure
 from xkd.pipelines.convert.profiles import PROFILES, make_profile
 from xkd.pipelines.convert.sample import Converted, convert, convert_all
 from xkd.pipelines.convert.sources.item import Item, Location
-from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.decode import open_pictures, read_sound
 from xkd.pipelines.media.encode import AUDIO_CODECS, CODECS, decoded_shape, encode_video
+from xkd.pipelines.shards.manifest import Profile
 
 # The common form of downloaded Kinetics and AudioSet clips.
 HEIGHT, WIDTH, FPS, SECONDS, SAMPLE_RATE = 256, 340, 25, 10, 44100

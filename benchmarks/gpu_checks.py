@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xkd.benchmarks import gpu_loader, nvdec
+from xkd.benchmarks import gpu_kernels, gpu_loader, nvdec
 from xkd.benchmarks.decode import Work, dali_pipeline, encoded_files, measure_work
 from xkd.benchmarks.findings import Context, Findings
 from xkd.benchmarks.gpu_media import DESCRIPTION, SIZES, MediaSet
@@ -207,12 +207,14 @@ NEEDS: dict[str, Callable[[Path | None], str | None]] = {
     "gpu": lambda media: nvdec.missing_device(),
     "nvdec": lambda media: nvdec.missing_library(nvdec.NVDEC_LIBRARY),
     "torch": partial(_missing_module, "torch"),
+    "triton": partial(_missing_module, "triton"),
     "dali": partial(_missing_module, "nvidia.dali"),
     "av": partial(_missing_module, "av"),
     "media": _missing_media,
 }
 
 LOADING = ("gpu", "nvdec", "dali", "media", "torch", "av")
+TRITON = ("gpu", "torch", "triton")
 
 CHECKS: Sequence[Check] = (
     Check("host", (), host),
@@ -228,4 +230,9 @@ CHECKS: Sequence[Check] = (
     Check("loader-clips", LOADING, gpu_loader.clips, limit_seconds=240),
     Check("loader-stages", LOADING, gpu_loader.stages, limit_seconds=120),
     Check("step-wait", LOADING, gpu_loader.step_wait, limit_seconds=300),
+    Check("kernel-oracles", TRITON, gpu_kernels.oracles, limit_seconds=600),
+    Check("kernel-masks", TRITON, gpu_kernels.masks),
+    Check("kernel-graphs", TRITON, gpu_kernels.graphs, limit_seconds=180),
+    Check("kernel-speed", TRITON, gpu_kernels.speed, limit_seconds=1200),
+    Check("kernel-step-gains", TRITON, gpu_kernels.step_gains, limit_seconds=300),
 )

@@ -126,7 +126,7 @@ def clips(context: Context) -> Iterator[Findings]:
 
 def stages(context: Context) -> Iterator[Findings]:
     """What each stage of loading costs a clip on the GPU."""
-    from xkd.pipelines.stages import profile
+    from xkd.pipelines.loading.stages import profile
 
     with shards_of(context.media, 4 * BATCH) as shards:
         for stage, cost in profile(*_opened(shards), batch_size=BATCH, batches=4, device="gpu").items():
@@ -147,8 +147,8 @@ def fed_steps(config, layout: dict, steps: int = STEPS) -> Iterator[Findings]:
     """Clips a second of training on batches at hand and from the loader, of the loader alone, and by how much it is the faster."""
     import torch.distributed as dist
 
-    from xkd.pipelines.index import ShardSet
     from xkd.pipelines.loader import Loader
+    from xkd.pipelines.shards.index import ShardSet
     from xkd.train.distributed import claim_device, find_place
     from xkd.train.engine import join_process_group
     from xkd.train.trainer import Trainer
@@ -228,6 +228,6 @@ def _loader(shards: Path, device: str, *, batch_size: int, preset: str = "pretra
 def _opened(shards: Path, **changes):
     """The shards, and the method's views of them."""
     from xkd.pipelines.config import DataConfig
-    from xkd.pipelines.index import ShardSet
+    from xkd.pipelines.shards.index import ShardSet
 
     return ShardSet.open(shards), DataConfig(train=shards, **changes)

@@ -22,7 +22,7 @@ from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.stages import profile
+from xkd.pipelines.loading.stages import profile
 
 # What one training example holds: that of the demo, that of the method, or little.
 SMALL = {"clip_seconds": 1, "video": {"global_view": {"size": 32}, "local_view": {"size": 16, "frames": 4}}}

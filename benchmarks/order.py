@@ -12,7 +12,7 @@ from xkd.benchmarks import command
 from xkd.benchmarks.harness import Measurement, Round, measure
 from xkd.benchmarks.results import Row, as_text
 from xkd.benchmarks.shuffle_quality import between_epochs, class_span, classes_a_batch, inverse, shards_of_nodes, within_epoch
-from xkd.pipelines.order import epoch_order, num_streams
+from xkd.pipelines.samples.order import epoch_order, num_streams
 
 SHARD_SAMPLES = 1000
 NODES = (1, 3, 4, 8, 16)

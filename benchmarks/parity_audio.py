@@ -6,9 +6,9 @@ from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
 from xkd.benchmarks.parity_rows import Comparison, Golden, absolute
-from xkd.pipelines.augment_spectrogram import change_spectrograms
 from xkd.pipelines.config import AudioConfig
-from xkd.pipelines.spectrogram import log_mel
+from xkd.pipelines.views.augment_spectrogram import change_spectrograms
+from xkd.pipelines.views.spectrogram import log_mel
 
 SPECTROGRAM = 1e-3
 LOCAL = slice(12000, 28000)  # the local view's samples of the waveform

@@ -10,8 +10,8 @@ import numpy as np
 from xkd.pipelines.convert.profiles import PROFILES
 from xkd.pipelines.convert.sample import Converted
 from xkd.pipelines.convert.shard import ShardWriter, write_durably
-from xkd.pipelines.manifest import FORMAT, MANIFEST, Completeness, Manifest, Settings, Source, totals
 from xkd.pipelines.media.encode import encode_wav
+from xkd.pipelines.shards.manifest import FORMAT, MANIFEST, Completeness, Manifest, Settings, Source, totals
 
 CLASSES = ("noise",)
 PROFILE = PROFILES["pretrain"]

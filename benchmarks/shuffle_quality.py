@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xkd.pipelines.order import num_steps, rank_positions
+from xkd.pipelines.samples.order import num_steps, rank_positions
 
 WINDOW = 1000  # samples of a node
 NEIGHBOURS = 8  # two samples are neighbours when no more than this apart in storage

@@ -13,10 +13,10 @@ from xkd.benchmarks import command
 from xkd.benchmarks.harness import Measurement, Round, measure
 from xkd.benchmarks.random_shards import write_random_shards
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.open_files import OpenFiles
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.stream import ExampleStream
+from xkd.pipelines.samples.stream import ExampleStream
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.open_files import OpenFiles
+from xkd.pipelines.views.presets import PRESETS
 
 SECONDS = 4.0  # of sound, all of which is read: 128,000 bytes
 VIDEO_BYTES = 72_000

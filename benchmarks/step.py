@@ -17,7 +17,7 @@ from xkd.benchmarks.shards import given_or_made
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.storage import open_shards
+from xkd.pipelines.store.opening import open_shards
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import claim_device, find_place
 from xkd.train.engine import join_process_group, precision_of

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from xkd.pipelines.transfer import POLL_SECONDS, Stop, pause
+from xkd.pipelines.store.download import POLL_SECONDS, Stop, pause
 
 Item = TypeVar("Item")
 

@@ -9,16 +9,16 @@ from typing import Literal
 
 import torch
 
-from xkd.pipelines.buffers import Buffers
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.finish import finish
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.lanes import Lanes
-from xkd.pipelines.loans import Loans
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.quarantine import Exchange, Quarantine, TooManyDamaged, alone
+from xkd.pipelines.loading.buffers import Buffers
+from xkd.pipelines.loading.lanes import Lanes
+from xkd.pipelines.loading.loans import Loans
+from xkd.pipelines.samples.quarantine import Exchange, Quarantine, TooManyDamaged, alone
+from xkd.pipelines.samples.stream import ExampleStream, Step
+from xkd.pipelines.shards.index import ShardSet
 from xkd.pipelines.stopwatch import Stopwatch
-from xkd.pipelines.stream import ExampleStream, Step
+from xkd.pipelines.views.finish import finish
+from xkd.pipelines.views.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Shared fixtures: one thread everywhere, a small set of real media with its shards, and a very small net for them."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and numpy when a test module imports them, and by child processes
 
@@ -8,6 +9,9 @@ import hypothesis
 import pytest
 
 from tests.media import moving_bar, tone, write_clip
+
+# A shell ignores Ctrl-C for what it starts in the background, and children would inherit that; some tests interrupt theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine must not fail a test
 hypothesis.settings.load_profile("patient")

@@ -5,8 +5,8 @@ from tests.pipelines.damage import copy_with_damage
 from xkd.eval.checkpoint import encoders
 from xkd.eval.raw import RAW
 from xkd.features import Features, extract
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from xkd.kernels.mmd import mmd
-from xkd.losses import LossConfig, LossWeights, alignment, grouped_mmd, total
+from xkd.losses import LossConfig, LossWeights, Ranks, alignment, grouped_mmd, total
 
 
 def outputs(views, samples=6, dim=5, seed=0):
@@ -14,6 +14,9 @@ def outputs(views, samples=6, dim=5, seed=0):
 
 def untouched(rows):
     raise AssertionError("a group within the rank needs no other rank")
+
+
+NO_OTHERS = Ranks(0, 2, gather=untouched, sum=untouched)
 
 
 def test_the_defaults_are_the_methods():
@@ -42,21 +45,33 @@ def test_groups_are_consecutive_samples_with_all_their_views(group):
 def test_one_group_of_all_samples_is_global():
     features = {"student_video": outputs(2), "student_audio": outputs(3, seed=1)}
     features |= {"teacher_video": outputs(1, seed=2), "teacher_audio": outputs(1, seed=3)}
-    torch.testing.assert_close(alignment(features, 6, untouched), alignment(features, "global", lambda rows: rows))
+    torch.testing.assert_close(alignment(features, 6, NO_OTHERS), alignment(features, "global"))
 
 
-def test_global_alignment_compares_the_samples_of_all_ranks_in_one_gather():
+def test_global_alignment_compares_the_samples_of_all_ranks():
+    """The ranks' shares add up to the values of the whole, and their gradients average to its gradient."""
     views = {"student_video": 2, "student_audio": 3, "teacher_video": 1, "teacher_audio": 1}
-    whole = {name: outputs(count, seed=seed) for seed, (name, count) in enumerate(views.items())}
-    first, second = ({name: feature[:, half] for name, feature in whole.items()} for half in (slice(3), slice(3, 6)))
-    calls = []
+    whole = {name: outputs(count, seed=seed).requires_grad_() for seed, (name, count) in enumerate(views.items())}
+    expected = alignment(whole, 6, NO_OTHERS)
+    sum(expected).backward()
+    parts = [{name: feature.detach()[:, start : start + 2].clone() for name, feature in whole.items()} for start in (0, 2, 4)]
+    shares = []
 
-    def gather(rows):
-        calls.append(rows.shape)
-        return torch.cat([rows, torch.cat(list(second.values())).transpose(0, 1)])
+    def gather_of(role):
+        return lambda rows: torch.stack([torch.cat([part[f"{role}_video"], part[f"{role}_audio"]]).flatten(0, 1) for part in parts])
 
-    torch.testing.assert_close(alignment(first, "global", gather), alignment(whole, 6, untouched))
-    assert calls == [(3, 7, 5)]
+    for rank, part in enumerate(parts):
+        gathers = map(gather_of, ("student", "teacher"))
+
+        def add(values):
+            shares.append(values)
+            return values
+
+        own = {name: feature.requires_grad_() for name, feature in part.items()}
+        sum(alignment(own, "global", Ranks(rank, 3, lambda rows, gathers=gathers: next(gathers)(rows), add))).backward()
+        for name, feature in own.items():
+            torch.testing.assert_close(feature.grad / 3, whole[name].grad[:, 2 * rank : 2 * rank + 2])
+    torch.testing.assert_close(tuple(sum(shares)), tuple(value.detach() for value in expected))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ SOURCES = ("xkd", "kernels", "pipelines", "benchmarks", "configs")
 # Prints what `import xkd` gives in the place where it runs.
 PROBE = """
 import importlib, importlib.util, json, sys
-import xkd, xkd.kernels.mmd, xkd.pipelines.order, xkd.model.config
+import xkd, xkd.kernels.mmd, xkd.pipelines.samples.order, xkd.model.config
 import xkd.benchmarks, xkd.configs
 import xkd.kernels as kernels_again
 from xkd.kernels import mmd as mmd_again

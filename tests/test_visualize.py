@@ -7,7 +7,7 @@ from tests.runs import pretrain_settings, write_settings
 from xkd import visualize
 from xkd.eval.checkpoint import read_architecture
 from xkd.eval.scores import Estimate
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ EXIT_CODES = f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usa
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
+    "kernels": "the fused kernels, torch eager and torch.compile; what each kernel gains a step",
     "loader": "clips per second from shards to tensors",
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
@@ -90,8 +91,8 @@ def shards_info(args):
 
 
 def shards_preview(args):
-    from xkd.pipelines.index import ShardSet
     from xkd.pipelines.inspect.preview import contact_sheet
+    from xkd.pipelines.shards.index import ShardSet
 
     contact_sheet(ShardSet.open(args.folder), args.out, samples=args.samples)
     sys.stdout.write(f"{args.out}\n")

@@ -1,9 +1,10 @@
 """The losses of XKD and how they add up.
 
-Shapes: U, V views; B samples; D outputs of the projector.
+Shapes: U, V views; B samples; D outputs of the projector; P ranks; G groups.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -95,30 +96,47 @@ class LossConfig(Settings):
             )
 
 
-def alignment(features: Mapping[str, Tensor], group: str | int, gather: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Ranks:
+    """This rank among those of a global batch, and what it asks of them; neither function passes a gradient on."""
+
+    rank: int
+    count: int
+    gather: Callable[[Tensor], Tensor]  # [N, ...] -> [P, N, ...], in rank order
+    sum: Callable[[Tensor], Tensor]  # over the ranks
+
+
+ALONE = Ranks(rank=0, count=1, gather=lambda rows: rows[None], sum=lambda values: values)
+
+
+def alignment(features: Mapping[str, Tensor], group: str | int, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
     """MMD between the modalities: of the students' outputs, and of the teachers'.
 
     `features` holds student_video, student_audio, teacher_video, teacher_audio, each [views, B, D]; all views of the same samples
     are compared together. With `group` = N: the average over groups of N consecutive samples, each within this rank. With
-    "global": over the samples of all ranks, and every rank returns the same values.
+    "global": over the samples of all ranks, of which each computes the terms of its own, and every rank returns the same values.
 
-    `gather` [B, ...] -> [ranks * B, ...] must hand each rank, in its backward, the gradient of its own rows times the number of
-    ranks. A rank's loss sees the other ranks' rows as constants, and data parallelism averages the ranks' gradients: that average
-    is then the gradient of the one global loss.
+    A rank's loss sees the other ranks' rows as constants, and data parallelism averages the ranks' gradients. So its own rows
+    receive their gradient times the number of ranks: the average is then the gradient of the one global loss.
     """
-    if group == "global":
-        views = [len(feature) for feature in features.values()]
-        gathered_BVD = gather(torch.cat(list(features.values())).transpose(0, 1).contiguous())
-        features = dict(zip(features, gathered_BVD.transpose(0, 1).split(views), strict=True))
-    return tuple(grouped_mmd(features[f"{role}_video"], features[f"{role}_audio"], group) for role in ("student", "teacher"))
+    pairs = ((features[f"{role}_video"], features[f"{role}_audio"]) for role in ("student", "teacher"))
+    if group != "global":
+        return tuple(grouped_mmd(video, audio, group) for video, audio in pairs)
+    shares = torch.stack([_share_of_mmd(video, audio, ranks) for video, audio in pairs])
+    values = ranks.sum(shares.detach().clone())
+    return tuple(values + ranks.count * (shares - shares.detach()))
 
 
-def grouped_mmd(video_UBD: Tensor, audio_VBD: Tensor, group: str | int) -> Tensor:
-    """MMD averaged over groups of `group` consecutive samples with all their views, or over all samples ("global")."""
-    size = video_UBD.shape[1] if group == "global" else group
-    groups = zip(video_UBD.split(size, dim=1), audio_VBD.split(size, dim=1), strict=True)
-    values = [mmd(torch.cat([video.flatten(0, 1), audio.flatten(0, 1)]), video.shape[:2].numel()) for video, audio in groups]
-    return torch.stack(values).mean()
+def grouped_mmd(video_UBD: Tensor, audio_VBD: Tensor, group: int) -> Tensor:
+    """MMD averaged over groups of `group` consecutive samples with all their views."""
+    views_GVND = [views.unflatten(1, (-1, group)).transpose(0, 1) for views in (video_UBD, audio_VBD)]
+    return mmd(torch.cat(views_GVND, dim=1).flatten(1, 2), len(video_UBD) * group).mean()
+
+
+def _share_of_mmd(video_UBD: Tensor, audio_VBD: Tensor, ranks: Ranks) -> Tensor:
+    """This rank's share of the MMD of all samples."""
+    own_SD = torch.cat([video_UBD, audio_VBD]).flatten(0, 1)
+    return mmd(own_SD, video_UBD.shape[:2].numel(), gathered_PSD=ranks.gather(own_SD.detach()), place=ranks.rank)
 
 
 def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:

@@ -13,9 +13,9 @@ from xkd.eval.config import EvalShards, SupervisedConfig, SvmConfig
 from xkd.eval.diagnose import diagnose
 from xkd.eval.run import identity, open_splits
 from xkd.eval.tables import accuracies, differences, markdown
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.preview import contact_sheet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 MODALITIES = ("video", "audio")
 COLLAPSED = 1 / 3  # of the untrained net's deviation of features

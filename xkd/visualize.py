@@ -13,9 +13,9 @@ from xkd.eval.scores import Estimate
 from xkd.features import clips_of
 from xkd.model.xkd import XKD, Modality
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.preview import STRIP_FRAMES, save, strip
 from xkd.pipelines.loader import Batch, Loader
+from xkd.pipelines.shards.index import ShardSet
 
 MASK_GRAY = 0.5
 PANELS = {  # title of a panel of training curves: metrics drawn in it

@@ -12,7 +12,7 @@ from nvidia.dali.data_node import DataNode
 from xkd.benchmarks.peers.torch_views import resize_crop
 from xkd.benchmarks.peers.work import Epoch, Views, Work, recolours
 from xkd.pipelines.config import VideoConfig, VideoView
-from xkd.pipelines.spectrogram import log_mel
+from xkd.pipelines.views.spectrogram import log_mel
 
 
 @contextmanager

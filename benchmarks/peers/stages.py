@@ -13,9 +13,9 @@ from xkd.benchmarks.harness import Round
 from xkd.benchmarks.peers.needs import NOTHING, TORCH, Needs
 from xkd.benchmarks.peers.webdataset import decode_with_pyav, decode_with_torchcodec
 from xkd.benchmarks.peers.work import SEED, Work
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.read import read_audio, read_video
-from xkd.pipelines.source import Example, Source
+from xkd.pipelines.samples.source import Example, Source
+from xkd.pipelines.shards.read import read_audio, read_video
+from xkd.pipelines.views.presets import PRESETS
 
 CLIPS = 16  # whose decoded frames are kept, 2 MB each
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from xkd.pipelines.config import DataConfig, VideoView
-from xkd.pipelines.draws import random_starts
-from xkd.pipelines.index import Sample, ShardSet
-from xkd.pipelines.source import frame_stride
+from xkd.pipelines.samples.source import frame_stride
+from xkd.pipelines.shards.index import Sample, ShardSet
+from xkd.pipelines.views.draws import random_starts
 
 SEED = 0
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xkd.pipelines.convert.shard import write_durably
-from xkd.pipelines.manifest import Settings, ShardRecord
+from xkd.pipelines.shards.manifest import Settings, ShardRecord
 
 JOURNAL = "journal.jsonl"
 

@@ -17,8 +17,8 @@ from xkd.pipelines.convert.output import (
 )
 from xkd.pipelines.convert.shard import PARTIAL, SHARD_SUFFIXES, rename_durably, sync, write_durably
 from xkd.pipelines.convert.summary import Summary
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.manifest import Manifest, ShardRecord, totals
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.manifest import Manifest, ShardRecord, totals
 
 # What parts of one whole have in common, besides their settings.
 _COMMON = ("name", "source", "classes", "num_folds", "versions")

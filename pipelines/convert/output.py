@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xkd.pipelines.convert.journal import JOURNAL, Header, ListedFailure, Stretch, begin_journal, read_journal
 from xkd.pipelines.convert.shard import PARTIAL, SHARD_SUFFIXES, write_durably
-from xkd.pipelines.manifest import MANIFEST, Manifest, Settings, ShardRecord, read_manifest
+from xkd.pipelines.shards.manifest import MANIFEST, Manifest, Settings, ShardRecord, read_manifest
 
 FAILURES = "failures.jsonl"
 SOURCE = "source.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from xkd.pipelines.convert.profiles import make_profile
 from xkd.pipelines.convert.sources import DATASETS
 from xkd.pipelines.convert.sources.item import Item, Listing
-from xkd.pipelines.manifest import Completeness, Settings, Source
+from xkd.pipelines.shards.manifest import Completeness, Settings, Source
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 2_000_000_000

@@ -4,8 +4,8 @@ Frames are stored small and at the rate that training samples them: then loading
 decodes no VP9 below 128 pixels a side, so smaller sources are scaled up to that.
 """
 
-from xkd.pipelines.manifest import AudioForm, Profile, VideoForm
 from xkd.pipelines.media.encode import AUDIO_CODECS, CODECS
+from xkd.pipelines.shards.manifest import AudioForm, Profile, VideoForm
 
 
 def _profile(name: str, short_side: int, codec: str = "vp9") -> Profile:

@@ -13,10 +13,10 @@ import numpy as np
 
 from xkd.pipelines.convert.sources.item import Item
 from xkd.pipelines.convert.workers import map_in_order
-from xkd.pipelines.manifest import AudioForm, Profile, VideoForm
 from xkd.pipelines.media.container import MediaError, MissingStream
 from xkd.pipelines.media.decode import open_pictures, read_sound
 from xkd.pipelines.media.encode import AUDIO_CODECS, decoded_shape, encode_video
+from xkd.pipelines.shards.manifest import AudioForm, Profile, VideoForm
 
 # The shortest clips of the known datasets last 0.3 s; a shorter sound is a broken file.
 MIN_SOUND_SECONDS = 0.25

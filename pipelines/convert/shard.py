@@ -17,11 +17,11 @@ from zlib import crc32
 import numpy as np
 
 from xkd.pipelines.convert.sample import Converted
-from xkd.pipelines.identity import columns_identity
-from xkd.pipelines.manifest import Profile, ShardRecord
 from xkd.pipelines.media.encode import WAV_HEADER_BYTES
-from xkd.pipelines.read import crc_per_second
-from xkd.pipelines.sidecar import NO_AUDIO, NO_VIDEO, AudioEntry, Entry, VideoEntry, pack, serialize
+from xkd.pipelines.shards.identity import columns_identity
+from xkd.pipelines.shards.manifest import Profile, ShardRecord
+from xkd.pipelines.shards.read import crc_per_second
+from xkd.pipelines.shards.sidecar import NO_AUDIO, NO_VIDEO, AudioEntry, Entry, VideoEntry, pack, serialize
 
 PARTIAL = ".partial"
 SHARD_SUFFIXES = (".tar", ".idx", ".safetensors", ".stats.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xkd.pipelines.convert.journal import ListedFailure
 from xkd.pipelines.convert.output import FAILURES, SOURCE
-from xkd.pipelines.manifest import Completeness, Manifest
+from xkd.pipelines.shards.manifest import Completeness, Manifest
 
 # Reasons that a summary counts by name; the list has all.
 REASONS = 10

@@ -28,7 +28,7 @@ from xkd.pipelines.convert.pack import Placed, listed, pack
 from xkd.pipelines.convert.plan import Plan, make_plan
 from xkd.pipelines.convert.sample import Failure, UnreadableSource, convert_all
 from xkd.pipelines.convert.summary import Summary, count_reasons
-from xkd.pipelines.manifest import CONVERSION, FORMAT, Manifest, totals
+from xkd.pipelines.shards.manifest import CONVERSION, FORMAT, Manifest, totals
 
 
 def write_shards(

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from xkd.pipelines.convert.output import FAILURES, SOURCE
 from xkd.pipelines.convert.shard import PARTIAL, SHARD_SUFFIXES
 from xkd.pipelines.convert.workers import map_in_order
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.shard import check_shard
-from xkd.pipelines.manifest import MANIFEST, Manifest, read_manifest, totals
-from xkd.pipelines.sidecar import KEY_BYTES
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.manifest import MANIFEST, Manifest, read_manifest, totals
+from xkd.pipelines.shards.sidecar import KEY_BYTES
 
 # Beyond this a worker counts as hung: far more than reading and decoding the largest shard from a slow file system takes.
 SHARD_SECONDS = 24 * 3600.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from xkd.pipelines.convert.summary import describe_completeness
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.manifest import Manifest
-from xkd.pipelines.sidecar import ROLES
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.manifest import Manifest
+from xkd.pipelines.shards.sidecar import ROLES
 
 _NAME_WIDTH = 14
 

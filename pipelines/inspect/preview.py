@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.mlab import specgram
 
-from xkd.pipelines.index import Sample, ShardSet
 from xkd.pipelines.inspect.stored import audio_member, decoded_frames, read_member, video_member
-from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.encode import AUDIO_CODECS
+from xkd.pipelines.shards.index import Sample, ShardSet
+from xkd.pipelines.shards.manifest import Profile
 
 DPI = 100
 STRIP_FRAMES = 8  # of a clip, at most, side by side

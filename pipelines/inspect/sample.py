@@ -9,11 +9,11 @@ import numpy as np
 
 from xkd.pipelines.inspect.members import Member
 from xkd.pipelines.inspect.stored import audio_member, codec_of, decoded_frames, read_member, video_member
-from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.encode import AUDIO_CODECS, WAV_HEADER_BYTES, encode_wav
-from xkd.pipelines.mp4 import index_fault
-from xkd.pipelines.read import crc_per_second
-from xkd.pipelines.sidecar import Entry
+from xkd.pipelines.shards.manifest import Profile
+from xkd.pipelines.shards.mp4 import index_fault
+from xkd.pipelines.shards.read import crc_per_second
+from xkd.pipelines.shards.sidecar import Entry
 
 
 def expected_members(entry: Entry, profile: Profile) -> list[Member]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from xkd.pipelines.convert.shard import SHARD_SUFFIXES, sha256_of, statistics
-from xkd.pipelines.identity import columns_identity
 from xkd.pipelines.inspect.members import Member, index_members, index_text, walk
 from xkd.pipelines.inspect.sample import cut_off, expected_members, sample_problems
-from xkd.pipelines.manifest import Manifest, ShardRecord
-from xkd.pipelines.sidecar import Columns, Entry, open_sidecar, unpack
+from xkd.pipelines.shards.identity import columns_identity
+from xkd.pipelines.shards.manifest import Manifest, ShardRecord
+from xkd.pipelines.shards.sidecar import Columns, Entry, open_sidecar, unpack
 
 
 def check_shard(record: ShardRecord, *, folder: Path, manifest: Manifest, decode: bool) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 
 from xkd.pipelines.inspect.members import Member
-from xkd.pipelines.manifest import Profile
 from xkd.pipelines.media.encode import WAV_HEADER_BYTES
-from xkd.pipelines.sidecar import AudioEntry, VideoEntry
+from xkd.pipelines.shards.manifest import Profile
+from xkd.pipelines.shards.sidecar import AudioEntry, VideoEntry
 
 
 def video_member(key: str, video: VideoEntry, profile: Profile) -> Member | None:

@@ -13,7 +13,7 @@ from xkd.benchmarks.gpu_loader import (
 )
 from xkd.config import load
 from xkd.jobs import schemas
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 CLIPS = 6
 

@@ -12,7 +12,7 @@ from xkd.benchmarks.shuffle_quality import (
     shards_of_nodes,
     within_epoch,
 )
-from xkd.pipelines.order import epoch_order
+from xkd.pipelines.samples.order import epoch_order
 
 
 def permutation(size: int, seed: int = 0) -> np.ndarray:

@@ -10,8 +10,8 @@ from xkd.benchmarks.harness import measure
 from xkd.benchmarks.random_shards import write_random_shards
 from xkd.benchmarks.results import read_csv
 from xkd.benchmarks.source import BATCH_SIZE, READERS, SLOW_SAMPLES, Reader, setup
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.read import read_audio, read_video
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.read import read_audio, read_video
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "source.csv"
 

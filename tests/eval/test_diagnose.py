@@ -4,8 +4,8 @@ import torch
 from xkd.eval.diagnose import diagnose, masked_errors
 from xkd.kernels.masked_recon_loss import masked_recon_loss
 from xkd.model.autoencoder import Reconstruction
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 PATCH = (2, 4, 4)
 

@@ -9,7 +9,7 @@ from xkd.config import load
 from xkd.eval.config import EvalConfig
 from xkd.eval.run import report, run
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 PACKAGED = "eval/svm/avdigits.yaml"
 

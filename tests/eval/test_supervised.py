@@ -4,8 +4,8 @@ import torch
 from xkd.eval.config import SupervisedConfig
 from xkd.eval.supervised import correctness, global_views_only, train_classifiers
 from xkd.features import Features, extract
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 
 def test_both_nets_learn_the_labels_of_real_media(tiny_shards, architecture):

@@ -40,3 +40,20 @@ def test_the_gradient_is_that_of_finite_differences(num_class):
 def test_taking_tokens_is_a_gather_of_rows():
     tokens, ids = torch.randn(2, 6, 3), torch.tensor([[5, 0, 5], [1, 2, 3]])
     assert torch.equal(take_tokens(tokens, ids), tokens.gather(1, ids[..., None].expand(-1, -1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"restore": torch.zeros(9, dtype=torch.int64)}, r"restore \(9,\): needs 3, 2, 2 dimensions"),
+        ({"restore": torch.zeros(3, 9)}, r"torch.float32\]: needs floating point, and int64 or int32 for restore"),
+        ({"tokens": torch.zeros(3, 5, 4, dtype=torch.int64)}, "needs floating point"),
+        ({"positions": torch.zeros(12, 4)}, "12 positions for 9 tokens: needs as many, or 1 more"),
+        ({"mask_token": torch.zeros(5)}, r"mask_token \(5,\) do not fit restore \(3, 9\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    given = {"tokens": torch.zeros(3, 5, 4), "mask_token": torch.zeros(4), "positions": torch.zeros(10, 4)}
+    given |= {"restore": torch.zeros(3, 9, dtype=torch.int64)} | change
+    with pytest.raises(ValueError, match=message):
+        decoder_assemble(*given.values())

@@ -51,3 +51,28 @@ def test_a_student_equal_to_the_centred_teacher_pays_its_entropy():
     teacher, center, _ = inputs((1, 1, 4, 16))
     entropy = torch.special.entr(teacher_probabilities(teacher, center, 0.3)).sum(-1).mean()
     assert distill_ce(teacher, center, teacher - center, 0.3, 0.3).item() == pytest.approx(entropy.item())
+
+
+@pytest.mark.parametrize(
+    ("teacher", "center", "student", "message"),
+    [
+        ((1, 4, 16), (16,), (2, 4, 15), r"teacher \(1, 4, 16\).*student \(2, 4, 15\) do not fit: needs \[V, B, D\]"),
+        ((4, 16), (16,), (4, 16), "do not fit"),
+        ((1, 4, 16), (1, 16), (2, 4, 16), "do not fit"),
+        ((1, 0, 16), (16,), (2, 0, 16), "nothing to average over"),
+        ((0, 4, 16), (16,), (2, 4, 16), "nothing to average over"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(teacher, center, student, message):
+    with pytest.raises(ValueError, match=f"distill_ce: .*{message}"):
+        distill_ce(torch.randn(teacher), torch.randn(center), torch.randn(student), 0.1, 0.1)
+
+
+def test_integers_devices_and_temperatures_that_do_not_fit_are_refused():
+    teacher, center, student = inputs(SHAPES[0], torch.float32)
+    with pytest.raises(ValueError, match=r"student is torch\.int64: needs floating point"):
+        distill_ce(teacher, center, student.long(), 0.1, 0.1)
+    with pytest.raises(ValueError, match="one device, not teacher on cpu, center on meta"):
+        distill_ce(teacher, center.to("meta"), student, 0.1, 0.1)
+    with pytest.raises(ValueError, match=r"teacher_temperature 0\.0 is not above 0"):
+        distill_ce(teacher, center, student, 0.0, 0.1)

@@ -18,8 +18,9 @@ def case():
     return clip, drop, torch.randn(3, 5, 36)
 
 
-def oracle(clip, drop, pred, norm_pix_loss):
-    target = patch_gather(clip.double(), drop, PATCH).numpy()
+def oracle(clip, drop, pred, norm_pix_loss, mean=None, std=None):
+    levels = {} if mean is None else {"mean": mean.double(), "std": std.double()}
+    target = patch_gather(clip.double(), drop, PATCH, **levels).numpy()
     if norm_pix_loss:
         target = (target - target.mean(-1, keepdims=True)) / np.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
     return ((pred.double().numpy() - target) ** 2).mean()
@@ -51,3 +52,28 @@ def test_the_standardised_target_ignores_brightness_and_contrast(case):
     clip, drop, pred = (x.double() if x.is_floating_point() else x for x in case)
     loss, changed = (masked_recon_loss(c, drop, pred, PATCH) for c in (clip, 5 * clip - 2))
     assert changed.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("norm_pix_loss", [True, False])
+@pytest.mark.parametrize("clip_dtype", [torch.uint8, torch.float32])
+def test_a_clip_may_be_raw_and_is_normalised_by_channel_first(case, clip_dtype, norm_pix_loss):
+    clip, drop, pred = case
+    clip, levels = (20 * clip + 100).to(clip_dtype), (torch.tensor([90.0, 100.0, 110.0]), torch.tensor([30.0, 20.0, 40.0]))
+    loss = masked_recon_loss(clip, drop, pred, PATCH, norm_pix_loss, mean=levels[0], std=levels[1])
+    assert loss.item() == pytest.approx(oracle(clip, drop, pred, norm_pix_loss, *levels), rel=1e-6)
+
+
+def test_bad_arguments_are_refused(case):
+    clip, drop, pred = case
+    for arguments, message in [
+        ((clip, drop, pred[..., :35], PATCH), r"pred \(3, 5, 35\): needs \[B, M, P\] = \(3, 5, 36\)"),
+        ((clip, drop, pred[:, :4], PATCH), r"pred \(3, 4, 36\): needs"),
+        ((clip, drop, pred.long(), PATCH), r"pred is torch.int64: needs floating point"),
+        ((clip, drop, pred.to("meta"), PATCH), "one device, not clip on cpu, pred on meta"),
+        ((clip, drop[:, :0], pred[:, :0], PATCH), r"nothing is masked: drop \(3, 0\)"),
+        ((clip[:0], drop[:0], pred[:0], PATCH), r"nothing is masked: drop \(0, 5\)"),
+        ((clip, drop, pred, (2, 3, 3)), "cannot be cut into patches"),
+        ((clip[:, :1], drop, pred[..., :1], (1, 1, 1)), "a patch of 1 value has no variance"),
+    ]:
+        with pytest.raises(ValueError, match=f"masked_recon_loss: .*{message}"):
+            masked_recon_loss(*arguments)

@@ -133,3 +133,43 @@ def test_nan_is_passed_on():
     z = torch.randn(6, 4)
     z[1, 2] = torch.nan
     assert mmd(z, 3).isnan()
+
+
+def test_groups_are_compared_each_by_itself():
+    z = torch.randn(3, 7, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mmd(z, 4), torch.stack([mmd(group, 4) for group in z]))
+
+
+def test_the_shares_of_the_ranks_add_up_to_the_whole_and_carry_its_gradient():
+    gathered = torch.randn(3, 7, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 4
+    whole = gathered.clone().requires_grad_()
+    expected = textbook(torch.cat([whole[:, :4].flatten(0, 1), whole[:, 4:].flatten(0, 1)]), 12)
+    expected.backward()
+    parts = [part.clone().requires_grad_() for part in gathered]
+    shares = [mmd(part, 4, gathered_PSD=gathered, place=place) for place, part in enumerate(parts)]
+    sum(shares).backward()
+    torch.testing.assert_close(sum(shares), expected)
+    torch.testing.assert_close(torch.stack([part.grad for part in parts]), whole.grad)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_x", "gathered", "place", "message"),
+    [
+        ((4, 5), 0, None, 0, r"the first 0 rows of \(4, 5\)"),
+        ((2, 4, 5), 4, None, 0, r"the first 4 rows of \(2, 4, 5\)"),
+        ((0, 5), 1, None, 0, "1 to R - 1 rows in each set"),
+        ((5,), 1, None, 0, r"needs \[R, D\] or \[G, R, D\]"),
+        ((4, 5), 2, (2, 3, 5), 0, r"gathered \(2, 3, 5\) torch.float32 does not fit z \(4, 5\)"),
+        ((2, 4, 5), 2, (2, 4, 5), 0, r"needs \[P, S, D\] and \[S, D\]"),
+        ((4, 5), 2, (2, 4, 5), 2, "place 2 of the gathered"),
+        ((4, 5), 2, None, 1, "place 1 without the gathered rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(shape, num_x, gathered, place, message):
+    with pytest.raises(ValueError, match=message):
+        mmd(torch.zeros(shape), num_x, gathered_PSD=gathered and torch.zeros(gathered), place=place)
+
+
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match=r"mmd: rows of torch\.int64: needs floating point"):
+        mmd(torch.zeros(4, 5, dtype=torch.int64), 2)

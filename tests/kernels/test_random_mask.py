@@ -74,3 +74,23 @@ def test_noise_orders_the_tokens_like_a_stable_sort():
     mask = random_mask(0, 0, 0, 0, 1, 5, 3, noise=noise)
     assert mask.keep.tolist() == [[1, 3, 0]]
     assert mask.drop.tolist() == [[2, 4]]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"num_keep": 0}, "0 of 9 tokens kept: needs at least 1 kept and 1 masked"),
+    ({"num_keep": 9}, "9 of 9 tokens kept"),
+    ({"noise": torch.rand(2, 8)}, r"noise \(2, 8\) of torch.float32: needs floats for 2 samples of 9 tokens"),
+    ({"noise": torch.zeros(2, 9, dtype=torch.int64)}, "of torch.int64: needs floats"),
+    ({"noise": torch.rand(2, 9), "device": "meta"}, "one device, not masks on meta, noise on cpu"),
+    ({"step": torch.zeros(1, dtype=torch.int64)}, r"step of shape \(1,\) and torch.int64: needs one int64"),
+    ({"step": torch.tensor(1.0)}, "step of shape .* and torch.float32: needs one int64"),
+    ({"seed": 2**63}, "seed 9223372036854775808 is no 64-bit integer: choose one below"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(options, message):
+    fitting = {"seed": 0, "stream": 0, "step": 0, "row0": 0, "batch": 2, "num_tokens": 9, "num_keep": 4}
+    with pytest.raises(ValueError, match=f"random_mask: .*{message}"):
+        random_mask(**fitting | options)
+
+
+def test_masks_are_drawn_where_the_tensors_are():
+    assert random_mask(torch.zeros((), dtype=torch.int64, device="meta"), 0, 0, 0, 2, 9, 4).keep.device.type == "meta"

@@ -1,6 +1,7 @@
 """Tokens hold their own patch and position; positions of other grids follow the released sampling."""
 
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -128,6 +129,20 @@ def test_the_own_grid_gets_the_positions_as_they_are():
 def test_a_clip_that_cannot_be_cut_is_refused(shape, patch):
     with pytest.raises(ValueError, match=r"clip: .* cannot be cut into tokens of .*: every side must be a multiple"):
         tokenizer(shape, patch)(clip_of((*shape[:-1], shape[-1] + 1)))
+
+
+@pytest.mark.parametrize(("weights", "context", "expected"), [
+    (torch.float32, nullcontext(), torch.float32),
+    (torch.bfloat16, nullcontext(), torch.bfloat16),
+    (torch.float32, torch.autocast("cpu", dtype=torch.bfloat16), torch.bfloat16),
+])  # fmt: skip
+def test_the_projection_receives_patches_in_its_own_precision(weights, context, expected):
+    module = tokenizer(*VIDEO).to(weights)
+    received = []
+    module.projection.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0].dtype))
+    with context:
+        module(clip_of(VIDEO[0]))
+    assert received == [expected]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 
 from tests.model.tiny import LOCAL_AUDIO, SHAPES, VIDEO, shake, tiny_batch, tiny_xkd
 from xkd.kernels.masked_recon_loss import masked_recon_loss
+from xkd.losses import Ranks
 from xkd.model.xkd import OTHER
 
 TERMS = {
@@ -112,6 +113,12 @@ def test_step_and_position_decide_the_masks():
     assert len(set(losses)) == 3
 
 
+def test_a_step_held_in_a_tensor_draws_the_masks_of_the_number():
+    xkd, batch = tiny_xkd(), tiny_batch()
+    number, tensor = (xkd(*batch, step=step, first_row=3).loss for step in (5, torch.tensor(5)))
+    assert torch.equal(number, tensor)
+
+
 def test_given_noise_replaces_the_draw():
     xkd, batch = tiny_xkd(weights=ONLY_RECON), tiny_batch()
     noise = {"noise_video": torch.rand(4, 8), "noise_audio": torch.rand(4, 6)}
@@ -123,21 +130,20 @@ def rows(batch, start, stop):
 
 
 class Meeting:
-    """Two ranks as two threads: `gather` joins their rows as losses.alignment asks of it."""
+    """Two ranks as two threads, which meet to hand each other what they have."""
 
     def __init__(self):
         self.barrier, self.parts = threading.Barrier(2), [None, None]
 
-    def gather_of(self, rank):
+    def ranks_of(self, rank):
         def gather(own):
-            self.parts[rank] = own.detach()
+            self.parts[rank] = own
             self.barrier.wait()
-            parts = list(self.parts)
+            parts = torch.stack(self.parts)
             self.barrier.wait()
-            parts[rank] = own + (own - own.detach())  # same value, twice the gradient
-            return torch.cat(parts)
+            return parts
 
-        return gather
+        return Ranks(rank, 2, gather, lambda values: gather(values).sum(0))
 
     def run(self, task):
         threads = [threading.Thread(target=task, args=(rank,)) for rank in (0, 1)]
@@ -155,7 +161,7 @@ def test_two_ranks_average_to_one_process(group, sharing):
     alone = shaken(**variant)
     whole = run(alone, batch, step=7)
     meeting, outputs = Meeting(), [None, None]
-    ranks = [shaken(**variant, gather=meeting.gather_of(rank)) for rank in (0, 1)]
+    ranks = [shaken(**variant, ranks=meeting.ranks_of(rank)) for rank in (0, 1)]
 
     def step(rank):
         outputs[rank] = run(ranks[rank], rows(batch, 4 * rank, 4 * rank + 4), step=7, first_row=4 * rank)

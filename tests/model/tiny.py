@@ -2,7 +2,7 @@
 
 import torch
 
-from xkd.losses import LossConfig
+from xkd.losses import ALONE, LossConfig
 from xkd.model.config import ModelConfig
 from xkd.model.xkd import XKD
 
@@ -25,10 +25,9 @@ def tiny_model(**changes) -> ModelConfig:
     )
 
 
-def tiny_xkd(*, weights=ALL_TERMS, loss=None, seed=0, gather=None, dtype=torch.float32, shapes=SHAPES, **changes) -> XKD:
+def tiny_xkd(*, weights=ALL_TERMS, loss=None, seed=0, ranks=ALONE, dtype=torch.float32, shapes=SHAPES, **changes) -> XKD:
     loss = LossConfig.model_validate({"weights": weights, **(loss or {})})
-    extra = {} if gather is None else {"gather": gather}
-    return XKD(tiny_model(**changes), loss, **shapes, seed=seed, **extra).to(dtype)
+    return XKD(tiny_model(**changes), loss, **shapes, seed=seed, ranks=ranks).to(dtype)
 
 
 def tiny_batch(size=4, *, local_videos=1, local_audios=1, dtype=torch.float32, seed=0):

@@ -18,8 +18,8 @@ import numpy as np
 from tests.media import moving_bar, write_clip
 from xkd.pipelines.convert.sample import Converted
 from xkd.pipelines.convert.shard import ShardWriter, write_durably
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.manifest import MANIFEST, totals
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.manifest import MANIFEST, totals
 
 FPS = 8
 # 20 frames of 224x128, a bar over (40, 160, 60). PyAV's libvpx writes 8 bits only; this is of torchcodec's VideoEncoder(frames,

@@ -5,7 +5,7 @@ import pytest
 from tests.pipelines.damage import copy_with_damage
 from tests.pipelines.streams import DAMAGED
 from xkd.benchmarks.random_shards import write_random_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 
 def copy_with_damage(shards: ShardSet, folder: Path, *ids: int) -> ShardSet:

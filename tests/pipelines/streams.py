@@ -4,9 +4,9 @@ from dataclasses import replace
 from itertools import chain
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.stream import ExampleStream
+from xkd.pipelines.samples.stream import ExampleStream
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.views.presets import PRESETS
 
 DAMAGED = (3, 4, 17, 40, 41, 42)
 

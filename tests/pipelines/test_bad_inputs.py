@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.pipelines import loading
+from tests.pipelines import epochs
 from tests.pipelines.bad_media import KINDS, ODD, REFUSED, UNDECODABLE, UNNOTICED, stored, write_set
 from tests.train.test_launch import launch
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.check import check_shards
 from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.quarantine import TooManyDamaged
+from xkd.pipelines.samples.quarantine import TooManyDamaged
+from xkd.pipelines.shards.index import ShardSet
 
 BATCH_SIZE = 4
 HEALTHY = 12  # samples of `tiny_shards`
 VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
 
-small = partial(loading.small, max_bad_share=1.0)
+small = partial(epochs.small, max_bad_share=1.0)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")
 

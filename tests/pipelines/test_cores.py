@@ -4,7 +4,7 @@ import pytest
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.cores import LOCAL_RANKS, own_cores
-from xkd.pipelines.graph import build_graph
+from xkd.pipelines.views.graph import build_graph
 
 
 @pytest.fixture

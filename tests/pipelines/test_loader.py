@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.pipelines.damage import copy_with_damage
-from tests.pipelines.loading import TENSORS, assert_same, epoch, rows, small
+from tests.pipelines.epochs import TENSORS, assert_same, epoch, rows, small
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.quarantine import TooManyDamaged
-from xkd.pipelines.shard_files import LocalFiles, StorageError
+from xkd.pipelines.samples.quarantine import TooManyDamaged
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.shard_files import LocalFiles, StorageError
 
 
 def test_shapes_are_those_the_configuration_promises(shards):

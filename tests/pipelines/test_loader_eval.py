@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.pipelines.damage import copy_with_damage
-from tests.pipelines.loading import epoch, small
+from tests.pipelines.epochs import epoch, small
 from xkd.pipelines.loader import Loader
 
 

@@ -5,10 +5,10 @@ from itertools import chain
 import pytest
 import torch
 
-from tests.pipelines.loading import epoch, small
+from tests.pipelines.epochs import epoch, small
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.presets import METHOD_VIEWS
+from xkd.pipelines.views.presets import METHOD_VIEWS
 
 FINETUNE = {
     "video": {"fps": 4, "global_view": {"size": 32, "rand_augment": {"ops": 3}, "erase": 0.5, "blur": 0.3}},

@@ -10,10 +10,10 @@ from itertools import chain, islice
 import pytest
 import torch
 
-from tests.pipelines import loading
+from tests.pipelines import epochs
 from tests.pipelines.bad_media import UNDECODABLE, stored, write_set
 from xkd.pipelines.loader import Batch, Loader
-from xkd.pipelines.stages import profile
+from xkd.pipelines.loading.stages import profile
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:.*it is (left out|replaced)")]
 
@@ -23,7 +23,7 @@ LEVEL = 1 / 255 / 0.229  # of a colour, in a normalised view
 
 SIZES = {"fps": 4, "global_view": {"size": 64}, "local_view": {"count": 2, "frames": 3, "size": 48}}
 
-small = partial(loading.small, max_bad_share=1.0, video=SIZES)
+small = partial(epochs.small, max_bad_share=1.0, video=SIZES)
 
 FINETUNE = {
     "video": {"fps": 4, "global_view": {"size": 64, "rand_augment": {"ops": 3}, "erase": 0.5, "blur": 0.3}},

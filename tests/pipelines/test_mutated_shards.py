@@ -15,11 +15,11 @@ import pytest
 from tests.pipelines.mutations import MANIFEST, MUTATIONS, Mutation
 from xkd.benchmarks.random_shards import write_random_shards
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import Sample, ShardSet
-from xkd.pipelines.presets import PRESETS
-from xkd.pipelines.source import Example, Source
-from xkd.pipelines.storage import open_shards
-from xkd.pipelines.stream import ExampleStream, Step
+from xkd.pipelines.samples.source import Example, Source
+from xkd.pipelines.samples.stream import ExampleStream, Step
+from xkd.pipelines.shards.index import Sample, ShardSet
+from xkd.pipelines.store.opening import open_shards
+from xkd.pipelines.views.presets import PRESETS
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*(it is (replaced|left out)|is damaged where it lies)"), pytest.mark.timeout(100)]
 SAMPLES, SHARD_SAMPLES, BATCH = 16, 4, 2

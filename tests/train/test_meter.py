@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 from xkd.train.meter import Meter, memory
 from xkd.train.utilisation import Utilisation
 

@@ -15,8 +15,8 @@ from xkd.eval.checkpoint import encoders
 from xkd.features import extract
 from xkd.model.xkd import XKD
 from xkd.neighbours import knn_hits, places
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place
 from xkd.train.probe import Probe, build_teachers, knn, retrieval

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from xkd.config import load
-from xkd.pipelines.quarantine import Damage, Quarantine
+from xkd.pipelines.samples.quarantine import Damage, Quarantine
 from xkd.train import run_directory
 from xkd.train.config import PretrainConfig
 

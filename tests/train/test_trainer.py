@@ -10,8 +10,8 @@ import torch.multiprocessing as mp
 
 from xkd.config import load
 from xkd.model.xkd import XKD
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import find_place
 from xkd.train.engine import join_process_group

@@ -12,8 +12,8 @@ from xkd.eval.tables import Correctness
 from xkd.features import FeatureNet, Features, extract
 from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 
 BATCH_SIZE = 40
 TRAINED, UNTRAINED = "trained net, SVM", "untrained net, SVM"

@@ -39,8 +39,8 @@ def diagnose(net: XKD, loader: Loader) -> dict[str, float]:
 def masked_errors(pictures: Reconstruction, patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Squared error of each masked patch [M], of the reconstruction and of the patch's mean, over the patch's own variance."""
     predicted_BNP, original_BNP, mask_BNP = (
-        patch_gather(volume(picture), None, patch) for picture in (pictures.reconstruction, pictures.original, pictures.mask)
+        patch_gather(volume(picture), None, patch) for picture in (pictures.reconstruction, pictures.original, pictures.mask.byte())
     )
     mean, std = patch_statistics(original_BNP)
-    masked_BN = mask_BNP[..., 0]
+    masked_BN = mask_BNP[..., 0].bool()
     return tuple(((guess - original_BNP) / std).square().mean(-1)[masked_BN] for guess in (predicted_BNP, mean))

@@ -16,9 +16,9 @@ from xkd.eval.svm import evaluate_svm
 from xkd.eval.tables import markdown
 from xkd.features import extract
 from xkd.model.xkd import XKD
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.storage import open_shards
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.store.opening import open_shards
 
 SPLITS = ("train", "test")
 

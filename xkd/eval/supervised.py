@@ -14,8 +14,8 @@ from xkd.eval.config import SupervisedConfig
 from xkd.features import Features, clips_of
 from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.loader import Loader
+from xkd.pipelines.shards.index import ShardSet
 from xkd.schedules import warmup_cosine
 
 

@@ -42,12 +42,18 @@ class Tokenizer(nn.Module):
         Raises ValueError where the clip is no such clip, or cannot be cut into patches.
         """
         positions_ND = self.positions_of(clip)
-        tokens_BKD = self.projection(patch_gather(volume(clip), keep_BK, self.patch).to(self.projection.weight.dtype))
+        tokens_BKD = self.projection(patch_gather(volume(clip), keep_BK, self.patch, dtype=self._product_dtype(clip)))
         tokens_BKD = tokens_BKD + (positions_ND if keep_BK is None else F.embedding(keep_BK, positions_ND))
         if self.cls_token is None:
             return tokens_BKD
         cls_11D = self.cls_token + self.positions[:, :1]
         return torch.cat([cls_11D.expand(len(clip), -1, -1).to(tokens_BKD.dtype), tokens_BKD], dim=1)
+
+    def _product_dtype(self, clip: Tensor) -> torch.dtype:
+        """What the projection multiplies in: patches that are gathered in it are written once, in the size that is read."""
+        if not clip.is_meta and torch.is_autocast_enabled(clip.device.type):  # autocast does not know the meta device
+            return torch.get_autocast_dtype(clip.device.type)
+        return self.projection.weight.dtype
 
     def grid_of(self, clip: Tensor) -> Grid:
         """The clip's tokens along (time, rows, columns); raises ValueError as `forward` does."""

@@ -3,7 +3,6 @@
 Shapes: B samples, U student views, L local views, D width, K outputs of a head.
 """
 
-from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from xkd.kernels.distill_ce import distill_ce, teacher_probabilities
 from xkd.kernels.masked_recon_loss import masked_recon_loss
 from xkd.kernels.precision import at_least_float32
 from xkd.kernels.random_mask import Mask, random_mask
-from xkd.losses import LossConfig, alignment, total
+from xkd.losses import ALONE, LossConfig, Ranks, alignment, total
 from xkd.model.autoencoder import Reconstruction, reconstruct
 from xkd.model.config import Modality, ModelConfig
 from xkd.model.geometry import by, check_views, visible_tokens
@@ -34,16 +33,11 @@ class _StudentPass(NamedTuple):
     outputs_UBK: Tensor | None
 
 
-def identity(rows: Tensor) -> Tensor:
-    """The `gather` of a single rank."""
-    return rows
-
-
 class XKD(nn.Module):
     """The whole network; `forward` is the loss of one training step.
 
     Shapes are those of one view without the batch: (3, T, H, W) and (1, mel bands, steps); a local shape is None where there are no
-    local views. `gather` joins the rows of all ranks (see losses.alignment). `seed` decides initialisation and masks.
+    local views. `ranks` are those of the global batch. `seed` decides initialisation and masks.
     Raises ValueError where a view cannot be cut into tokens, or one that the configuration needs is missing.
     """
 
@@ -57,11 +51,11 @@ class XKD(nn.Module):
         local_video_shape: tuple[int, ...] | None,
         local_audio_shape: tuple[int, ...] | None,
         seed: int,
-        gather: Callable[[Tensor], Tensor] = identity,
+        ranks: Ranks = ALONE,
     ):
         super().__init__()
         check_views(model, video_shape, audio_shape, local_video_shape, local_audio_shape)
-        self.model_config, self.loss_config, self.seed, self.gather = model, loss, seed, gather
+        self.model_config, self.loss_config, self.seed, self.ranks = model, loss, seed, ranks
         networks = build_networks(model, video_shape, audio_shape, seed)
         self.video_student, self.audio_student, self.video_teacher, self.audio_teacher = networks
 
@@ -72,7 +66,7 @@ class XKD(nn.Module):
         audio_global: Tensor,
         audio_local: Tensor | None,
         *,
-        step: int,
+        step: int | Tensor,
         first_row: int = 0,
         teacher_temperature_video: float | None = None,
         teacher_temperature_audio: float | None = None,
@@ -81,8 +75,9 @@ class XKD(nn.Module):
     ) -> XKDOutput:
         """The loss of this rank's global views [B, ...] and local views [B, L, ...].
 
-        `first_row` is the position of these samples in the global batch: with `step` it decides the masks. A teacher temperature
-        defaults to the configuration's at epoch 0. `noise` [B, N] replaces the random bits of the masks.
+        `first_row` is the position of these samples in the global batch: with `step`, a number or an int64 tensor on the views'
+        device, it decides the masks. A teacher temperature defaults to the configuration's at epoch 0. `noise` [B, N] replaces the
+        random bits of the masks.
         Raises ValueError where the batch would split an alignment group.
         """
         weights = self.loss_config.weights
@@ -111,13 +106,13 @@ class XKD(nn.Module):
         if weights.align:
             features = {f"student_{modality}": student.outputs_UBK for modality, student in students.items()}
             features |= {f"teacher_{modality}": outputs_BK[None] for modality, outputs_BK in teachers.items()}
-            of_students, of_teachers = alignment(features, self.loss_config.align_group, self.gather)
+            of_students, of_teachers = alignment(features, self.loss_config.align_group, self.ranks)
             parts |= _with_mean("align", align_student=of_students, align_teacher=of_teachers)
         loss = total(parts, weights)
         parts = {name: part.detach() for name, part in parts.items()}
         return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
 
-    def draw_mask(self, modality: Modality, clip: Tensor, step: int, first_row: int, noise: Tensor | None = None) -> Mask:
+    def draw_mask(self, modality: Modality, clip: Tensor, step: int | Tensor, first_row: int, noise: Tensor | None = None) -> Mask:
         """The masks of a batch of global views: a function of seed, modality, step and position in the global batch.
 
         Raises ValueError where the views are not of the network's size, since decoders have positions for no other.

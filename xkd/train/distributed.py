@@ -1,4 +1,4 @@
-"""What a rank knows of the others: its place, sums over ranks, and a gather that gradients pass through."""
+"""What a rank knows of the others: its place, and what they add up and gather."""
 
 import os
 import socket
@@ -11,7 +11,8 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 
-from xkd.pipelines.shard_files import StorageError
+from xkd.losses import Ranks
+from xkd.pipelines.shards.shard_files import StorageError
 
 T = TypeVar("T")
 # That ranks wait for one that is still copying shards. Other operations have DeepSpeed's limit, DEEPSPEED_TIMEOUT or 10 minutes.
@@ -110,22 +111,14 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, rows):
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.chunk(dist.get_world_size())[dist.get_rank()] * dist.get_world_size()
-
-
 def gather(rows: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks, in rank order: [B, ...] -> [world size * B, ...].
+    """The rows of all ranks, in rank order: [N, ...] -> [world size, N, ...]. No gradient passes through."""
+    size, *shape = rows.shape
+    gathered = rows.new_empty(dist.get_world_size() * size, *shape)
+    dist.all_gather_into_tensor(gathered, rows.detach().contiguous())
+    return gathered.unflatten(0, (-1, size))
 
-    Every rank computes the same loss from the gathered rows. Data parallelism then averages the ranks' gradients, so each rank's
-    own rows receive their gradient times the world size: the average is the gradient of that one loss.
-    """
-    return _Gather.apply(rows)
+
+def ranks_of(place: Place) -> Ranks:
+    """The ranks of the run, as the losses know them."""
+    return Ranks(place.rank, place.world_size, gather, sum_over_ranks)

@@ -14,7 +14,7 @@ from xkd.features import FeatureNet, batch_features, counted_batches
 from xkd.model.networks import Teacher, build_networks
 from xkd.neighbours import knn_hits, places
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.storage import open_shards
+from xkd.pipelines.store.opening import open_shards
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, exchange, sum_over_ranks, together
 from xkd.train.trainer import len_of_micro_batch

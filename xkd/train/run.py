@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch.distributed as dist
 
+from xkd.kernels.choice import implementation
 from xkd.pipelines.loader import Loader
-from xkd.pipelines.quarantine import Quarantine
-from xkd.pipelines.shard_files import StorageError
-from xkd.pipelines.storage import check_shards, is_remote, open_shards
+from xkd.pipelines.samples.quarantine import Quarantine
+from xkd.pipelines.shards.shard_files import StorageError
+from xkd.pipelines.store.opening import check_shards, is_remote, open_shards
 from xkd.train import checkpoint, run_directory, sinks
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
@@ -39,6 +40,7 @@ def train(config: PretrainConfig) -> int:
     place = find_place()
     _check(config, place)
     device = claim_device(place)
+    kernels = implementation("cuda" if device == "gpu" else "cpu")
     join_process_group()  # the ranks wait for each other for minutes here, and for hours in `together`
     try:
         quarantine, found = together(partial(_look, config, place))
@@ -56,7 +58,8 @@ def train(config: PretrainConfig) -> int:
     if place.rank == 0:
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
-    metrics.say([f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done", *opening(config, utilisation)])
+    done = f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done, kernels: {kernels}"
+    metrics.say([done, *opening(config, utilisation)])
     try:
         with loader, metrics:
             meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=start)

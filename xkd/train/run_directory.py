@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xkd.config import dump, load
 from xkd.env import environment
-from xkd.pipelines.quarantine import Quarantine
+from xkd.pipelines.samples.quarantine import Quarantine
 from xkd.train.config import PretrainConfig
 
 QUARANTINE = "quarantine.jsonl"

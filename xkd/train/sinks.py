@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
-from xkd.pipelines.storage import is_remote
+from xkd.pipelines.store.opening import is_remote
 from xkd.train.config import PretrainConfig
 from xkd.train.run_directory import write_atomically
 

@@ -13,7 +13,7 @@ from xkd.pipelines.loader import Batch
 from xkd.train import ema, run_directory
 from xkd.train.clipping import clip_per_tensor
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place, exchange, gather, sum_over_ranks
+from xkd.train.distributed import Place, exchange, ranks_of, sum_over_ranks
 from xkd.train.engine import Engine
 from xkd.train.gradient_norms import GradientNorms
 
@@ -72,7 +72,7 @@ class Trainer:
 
     def __init__(self, config: PretrainConfig, place: Place, steps_per_epoch: int):
         self.config, self.place, self.steps_per_epoch = config, place, steps_per_epoch
-        self.model = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed, gather=gather)
+        self.model = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed, ranks=ranks_of(place))
         if config.train.compile:
             self.model.compile_blocks()
         self.engine = Engine(self.model, param_groups(self.model, config.optim.weight_decay), config, place.world_size)

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 from tests.media import write_clip
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 

@@ -9,7 +9,7 @@ import pytest
 from xkd.pipelines.convert.journal import Header, ListedFailure, Stretch, append_to_journal, read_journal
 from xkd.pipelines.convert.output import StoppedRun, find_complete, open_unfinished, writing_to
 from xkd.pipelines.convert.shard import SHARD_SUFFIXES
-from xkd.pipelines.manifest import read_manifest
+from xkd.pipelines.shards.manifest import read_manifest
 
 
 @pytest.fixture

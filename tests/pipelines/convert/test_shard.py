@@ -10,10 +10,10 @@ from nvidia.dali import fn, pipeline_def
 from xkd.pipelines.convert.profiles import PROFILES, make_profile
 from xkd.pipelines.convert.sample import Converted
 from xkd.pipelines.convert.shard import ShardWriter, sha256_of
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.media.encode import encode_wav
-from xkd.pipelines.read import read_audio, read_video
-from xkd.pipelines.sidecar import NO_AUDIO, NO_VIDEO, open_sidecar, unpack
+from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.shards.read import read_audio, read_video
+from xkd.pipelines.shards.sidecar import NO_AUDIO, NO_VIDEO, open_sidecar, unpack
 
 CLASSES = tuple("abcdefgh")
 

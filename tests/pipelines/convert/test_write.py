@@ -13,7 +13,7 @@ from xkd.pipelines.convert.shard import sha256_of
 from xkd.pipelines.convert.sources import DATASETS, Dataset
 from xkd.pipelines.convert.sources.folder import list_folder
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 
 @pytest.fixture(scope="module")

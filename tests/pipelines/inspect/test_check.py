@@ -11,8 +11,8 @@ from xkd.cli import main
 from xkd.pipelines.convert.shard import SHARD_SUFFIXES
 from xkd.pipelines.inspect import check
 from xkd.pipelines.inspect.check import check_shards
-from xkd.pipelines.manifest import read_manifest, totals
-from xkd.pipelines.sidecar import open_sidecar, pack, serialize, unpack
+from xkd.pipelines.shards.manifest import read_manifest, totals
+from xkd.pipelines.shards.sidecar import open_sidecar, pack, serialize, unpack
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import pytest
 from matplotlib.image import imread
 
 from xkd.cli import main
-from xkd.pipelines.index import ShardSet
 from xkd.pipelines.inspect.preview import BANDS, contact_sheet, mel_levels
+from xkd.pipelines.shards.index import ShardSet
 
 
 def colours(path):

@@ -18,7 +18,7 @@ from tests.pipelines.convert.sources import (
 from tests.pipelines.convert.sources.conftest import FORMS
 from xkd.pipelines.convert.sources import DATASETS
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.index import ShardSet
+from xkd.pipelines.shards.index import ShardSet
 
 FOLDER = {"train.txt": "dog/1.mp4\ncat/2.mp4\ndog/gone.mp4\n", "dog/1.mp4": b"", "cat/2.mp4": b"", "cat/3.mp4": b""}
 # Dataset: a split, its replica, and the number of clips of the split that are there and that are missing.

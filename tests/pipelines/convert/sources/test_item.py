@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.media import write_clip
 from xkd.pipelines.convert.sources.item import Item, Location
-from xkd.pipelines.sidecar import KEY_BYTES
+from xkd.pipelines.shards.sidecar import KEY_BYTES
 
 names = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=200).filter(lambda name: name not in (".", ".."))
 

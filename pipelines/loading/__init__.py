@@ -1,0 +1,1 @@
+"""How batches are made side by side: executors, lanes of pipelines, memory that is used again."""

@@ -1,0 +1,1 @@
+"""What is made of a sample: parameters drawn, the DALI graph, and what follows it."""

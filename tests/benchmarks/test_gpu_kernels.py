@@ -1,0 +1,27 @@
+import torch
+
+from xkd.benchmarks.gpu_kernels import TESTS, compare_masks
+from xkd.kernels import random_mask as module
+
+
+def test_masks_of_two_halves_are_those_of_the_whole():
+    findings = compare_masks("cpu")
+    assert findings.wrong == []
+    assert findings.facts[0]["value"] >= 6
+
+
+def test_masks_that_differ_in_one_bit_are_found(monkeypatch):
+    kept = module.random_mask
+
+    def shifted(*arguments, device="meta", **options):
+        mask = kept(*arguments, **options)
+        return mask if device == "meta" else mask._replace(mask=mask.mask ^ (torch.arange(mask.mask.shape[1]) == 0))
+
+    monkeypatch.setattr(module, "random_mask", shifted)
+    findings = compare_masks("cpu")
+    assert len(findings.wrong) == findings.facts[0]["value"]
+    assert "random_mask video, seed 0, step 0: differs from the CPU's" in findings.wrong
+
+
+def test_the_kernels_tests_are_where_the_check_looks():
+    assert (TESTS / "fused" / "test_step.py").is_file()
