@@ -232,7 +232,7 @@ def reference(
 
 
 @torch.no_grad()
-def teacher_probabilities(teacher: Tensor, center_D: Tensor, temperature: float) -> Tensor:
+def teacher_probabilities(teacher: Tensor, center_D: Tensor, temperature: float | Tensor) -> Tensor:
     """softmax((teacher - center) / temperature) over the last dimension, without gradient, in float32 at least."""
     return ((at_least_float32(teacher) - center_D) / temperature).softmax(-1)
 

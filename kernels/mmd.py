@@ -333,6 +333,7 @@ def reference(own_GSD: Tensor, rows_GRD: Tensor, place: int, num_x: int, gammas:
         in_x_R = index_R % size < num_x
         own = slice(place * size, (place + 1) * size)
         x, y = rows_GRD.unflatten(1, (-1, size)).split([num_x, size - num_x], dim=2)
+        share_R = in_x_R.to(own_GSD.dtype) / x.shape[1:3].numel() - (~in_x_R).to(own_GSD.dtype) / y.shape[1:3].numel()
         mean_x_G1D, mean_y_G1D = (rows.flatten(1, 2).mean(1, keepdim=True) for rows in (x, y))
         mean_GRD = torch.where(in_x_R[:, None], mean_x_G1D, mean_y_G1D)
         # z stands on both sides of every pair. Here one side is a constant, so the other passes twice its gradient.
@@ -341,14 +342,15 @@ def reference(own_GSD: Tensor, rows_GRD: Tensor, place: int, num_x: int, gammas:
         shift_GRD = torch.where(in_x_R[:, None], mean_x_G1D - mean_y_G1D, mean_y_G1D - mean_x_G1D)
         within_GS, across_GS = _squared_lengths(own_GSD, shift_GRD[:, own])
         within_GR, across_GR = _squared_lengths(rows_GRD, shift_GRD)
-        lengths_GSR = torch.where(
-            in_x_R[own, None] == in_x_R, within_GS[..., None] + within_GR[:, None], across_GS[..., None] + across_GR[:, None]
+        weight_SR = share_R[own, None] * share_R  # above 0 within a set, below across
+        within_GSR, across_GSR = (
+            of_own[..., None] + of_rows[:, None] for of_own, of_rows in ((within_GS, within_GR), (across_GS, across_GR))
         )
+        lengths_GSR = torch.where(weight_SR > 0, within_GSR, across_GSR)
         distances_GSR = (lengths_GSR - 2 * own_GSD @ rows_GRD.mT).clamp(min=0).masked_fill(index_R[own, None] == index_R, 0)
-        share_R = in_x_R.to(own_GSD.dtype) / x.shape[1:3].numel() - (~in_x_R).to(own_GSD.dtype) / y.shape[1:3].numel()
         typical_G11 = within_GR.detach().mean(1)[:, None, None]
         kernel_GSR = sum(_exp(gamma * distances_GSR, less_one=gamma * typical_G11 < 1) for gamma in gammas)
-        return (kernel_GSR * (share_R[own, None] * share_R)).sum((1, 2))
+        return (kernel_GSR * weight_SR).sum((1, 2))
 
 
 def _exp(x: Tensor, less_one: Tensor) -> Tensor:

@@ -68,16 +68,16 @@ class XKD(nn.Module):
         *,
         step: int | Tensor,
         first_row: int = 0,
-        teacher_temperature_video: float | None = None,
-        teacher_temperature_audio: float | None = None,
+        teacher_temperature_video: float | Tensor | None = None,
+        teacher_temperature_audio: float | Tensor | None = None,
         noise_video: Tensor | None = None,
         noise_audio: Tensor | None = None,
     ) -> XKDOutput:
         """The loss of this rank's global views [B, ...] and local views [B, L, ...].
 
         `first_row` is the position of these samples in the global batch: with `step`, a number or an int64 tensor on the views'
-        device, it decides the masks. A teacher temperature defaults to the configuration's at epoch 0. `noise` [B, N] replaces the
-        random bits of the masks.
+        device, it decides the masks. A teacher temperature, a number or a tensor likewise, defaults to the configuration's at epoch
+        0. `noise` [B, N] replaces the random bits of the masks.
         Raises ValueError where the batch would split an alignment group.
         """
         weights = self.loss_config.weights
@@ -216,7 +216,7 @@ class XKD(nn.Module):
             self.loss_config.student_temperature_of(OTHER[source]),
         )
 
-    def _teacher_temperatures(self, video: float | None, audio: float | None) -> dict[Modality, float]:
+    def _teacher_temperatures(self, video: float | Tensor | None, audio: float | Tensor | None) -> dict[Modality, float | Tensor]:
         config = self.loss_config
         return {
             "video": config.video.teacher_temperature_at(0) if video is None else video,
@@ -224,7 +224,7 @@ class XKD(nn.Module):
         }
 
     @torch.no_grad()
-    def _teacher_stats(self, teachers: dict[Modality, Tensor], temperatures: dict[Modality, float]) -> dict[str, Tensor]:
+    def _teacher_stats(self, teachers: dict[Modality, Tensor], temperatures: dict[Modality, float | Tensor]) -> dict[str, Tensor]:
         """The mean entropy of the teachers' sharpened outputs (a flat one has log K) and the norm of their centres."""
         stats = {}
         for modality, outputs_BK in teachers.items():
