@@ -20,7 +20,7 @@ def config(**fields) -> EvalConfig:
 
 def test_an_evaluation_records_scores_and_what_they_rest_on(run_dir):
     results = run(config(checkpoint=str(run_dir)))
-    assert json.loads((run_dir / "eval/svm-student/results.json").read_text()) == json.loads(json.dumps(results))
+    assert json.loads((run_dir / "eval/svm-folder-student/results.json").read_text()) == json.loads(json.dumps(results))
     assert set(results["scores"]) == {"video", "audio", "both"}
     assert results["evaluated"]["backbone"] == "student"
     assert results["evaluated"]["weights"].endswith("step-000003/weights.safetensors")
@@ -30,7 +30,7 @@ def test_an_evaluation_records_scores_and_what_they_rest_on(run_dir):
 
 def test_the_report_says_what_was_evaluated_and_on_what(run_dir):
     text = report(run(config(checkpoint=str(run_dir))))
-    assert text == (run_dir / "eval/svm-student/results.md").read_text()
+    assert text == (run_dir / "eval/svm-folder-student/results.md").read_text()
     for fact in ("| svm | ", "backbone: student", "step-000003", "12 clips of ", "cross-validation"):
         assert fact in text
 
@@ -44,7 +44,7 @@ def test_damaged_clips_are_left_out_and_reported(run_dir, tiny_shards, tmp_path)
     assert all("video" in reason and "is damaged" in reason for reason in results["data"]["test"]["dropped"].values())
     assert results["data"]["train"]["dropped"] == {}
     assert f"left out, for they are damaged: {keys[0]}, {keys[1]}" in report(results)
-    assert json.loads((run_dir / "eval/svm-student/results.json").read_text())["data"]["test"]["dropped"].keys() == set(keys)
+    assert json.loads((run_dir / "eval/svm-folder-student/results.json").read_text())["data"]["test"]["dropped"].keys() == set(keys)
 
 
 def test_an_untrained_net_needs_no_run(pretrain_yaml, tmp_path):

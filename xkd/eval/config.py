@@ -1,24 +1,148 @@
-"""Configuration of an evaluation (`job: eval`)."""
+"""Configuration of an evaluation: what is evaluated, on which data, by which protocol."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from xkd.config import Settings
-from xkd.pipelines.config import DataConfig, Location
+from xkd.config_errors import unknown_choice
+from xkd.eval.overlay import lay_over, overlay_of
+from xkd.eval.tasks import TASKS, Task
+from xkd.model.config import Modality
+from xkd.pipelines.config import DataConfig
 
 UNTRAINED = "untrained"
+Fold = PositiveInt | Literal["all"]
+
+
+class DatasetConfig(Settings):
+    """The data set: a row of the table of tasks (tasks.py)."""
+
+    name: str = Field("folder", description=f"one of {', '.join(TASKS)}; folder: any other")
+    fold: Fold | None = Field(None, description="of a data set with folds: its number, or all; none: the first")
+    classes: PositiveInt | None = Field(None, description="number of classes; none: that of the table")
+    streams: tuple[Modality, ...] | None = Field(None, min_length=1, description="video, audio or both; none: those of the table")
+    leaks: Literal["refuse", "report"] = Field(
+        "refuse", description="what is done where clips of one recording are in both splits; report: listed in the results"
+    )
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.name not in TASKS:
+            raise ValueError(f"name: {unknown_choice(self.name, list(TASKS))}")
+        folds = self.task.folds
+        if self.fold and not folds:
+            raise ValueError(f"fold: {self.fold} was asked for, but {self.name} has no folds: remove it")
+        if isinstance(self.fold, int) and self.fold > folds:
+            raise ValueError(f"fold: {self.fold} is not one of {', '.join(map(str, range(1, folds + 1)))}, all ({self.name})")
+        return self
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.name]
+
+    @property
+    def folds(self) -> tuple[int, ...] | tuple[None]:
+        """The folds to be evaluated; (None,) where the data set has none."""
+        if not self.task.folds:
+            return (None,)
+        return tuple(range(1, self.task.folds + 1)) if self.fold == "all" else (self.fold or 1,)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The streams whose encoders are evaluated."""
+        return tuple(dict.fromkeys(self.streams or self.task.streams))
+
+
+class DataOverlay(overlay_of(DataConfig)):
+    """The views and shards of an evaluation; what is not given is as the evaluated net was trained."""
+
+    def over(self, data: DataConfig) -> DataConfig:
+        """A run's settings with those given here in place of its own; a folder given here is the only one."""
+        if self.stage_dir or self.cache_dir:
+            data = data.model_copy(update={"stage_dir": None, "cache_dir": None, "cache_bytes": None})
+        return lay_over(data, self, "data")
+
+
+class Subject(Settings):
+    """What every protocol asks: which net, which of its encoders, which data."""
+
+    checkpoint: str = Field(
+        description="a run directory, an encoder's file, the beginning of the names of released files, or `untrained`"
+    )
+    architecture: Path | None = Field(
+        None, description="run directory or pretrain yaml that describes the net and its views; none: the checkpoint"
+    )
+    backbone: Literal["teacher", "student"] = Field("teacher", description="whose encoders are evaluated")
+    dataset: DatasetConfig = DatasetConfig()
+    data: DataOverlay = DataOverlay()
+    seed: int = Field(0, ge=0, description="of everything that is drawn: augmentations, orders, untrained weights")
+
+    @model_validator(mode="after")
+    def _folds_lie_in_one_folder(self):
+        if self.dataset.task.folds and self.data.test:
+            raise ValueError(f"data.test: {self.dataset.name} has folds, all in the shard folder data.train: remove data.test")
+        return self
 
 
 class SvmConfig(Settings):
-    """A linear SVM on frozen features, scaled so that a clip has unit length on average in each modality."""
+    """A linear SVM on frozen features; of several clips or crops of a test sample the mean decision counts."""
 
     name: Literal["svm"] = "svm"
-    c: tuple[PositiveFloat, ...] = Field(
-        (0.1, 1.0, 10.0, 100.0), min_length=1, description="values of C that cross-validation on the training split chooses from"
+    c: tuple[PositiveFloat, ...] = Field((0.1, 1.0, 10.0, 100.0), min_length=1, description="values of C to choose from")
+    svm_c: Literal["cross-validation", "release"] = Field(
+        "cross-validation", description="C by cross-validation on the training split; release: the best on the test split"
     )
     folds: int = Field(5, ge=2, description="folds of that cross-validation")
+    train_views: Literal["eval", "svm"] = Field(
+        "eval", description="of training samples: eval: the test's views; svm: data.train_clips augmented clips"
+    )
+    scaling: Literal["standard", "unit", "none"] = Field(
+        "standard",
+        description="standard: columns of mean 0 and deviation 1; unit: clips of length 1; of each modality, and then side by side",
+    )
+
+
+class KnnConfig(Settings):
+    """Classes of the nearest training clips, weighted by exp(cosine / 0.07); of several clips of a sample the mean counts."""
+
+    name: Literal["knn"] = "knn"
+    neighbours: int = Field(20, gt=0, description="nearest training samples that vote; all, where there are fewer")
+
+
+class RetrievalConfig(Settings):
+    """Finding a test clip's sound by its pictures and the other way round, by the outputs of the heads less their mean."""
+
+    name: Literal["retrieval"] = "retrieval"
+
+
+class EvalConfig(Subject):
+    """A protocol on frozen features (`job: eval`)."""
+
+    job: Literal["eval"]
+    protocol: Annotated[SvmConfig | KnnConfig | RetrievalConfig, Field(discriminator="name")] = SvmConfig()
+    batch_size: int = Field(32, gt=0, description="clips a forward pass")
+    features: Path | None = Field(
+        None, description="folder that features are kept in for other evaluations; none: features in the run directory, or in out"
+    )
+    out: Path | None = Field(
+        None, description="folder of results.json and results.md; none: eval/PROTOCOL-DATASET-BACKBONE in the run directory"
+    )
+
+    @model_validator(mode="after")
+    def _needs_folders(self):
+        if self.checkpoint == UNTRAINED and (missing := [name for name in ("architecture", "out") if getattr(self, name) is None]):
+            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
+        return self
+
+    @property
+    def architecture_source(self) -> Path:
+        return self.architecture or Path(self.checkpoint)
+
+    @property
+    def out_dir(self) -> Path:
+        return self.out or Path(self.checkpoint) / "eval" / f"{self.protocol.name}-{self.dataset.name}-{self.backbone}"
 
 
 class SupervisedConfig(Settings):
@@ -31,60 +155,3 @@ class SupervisedConfig(Settings):
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decoupled weight decay, of all parameters")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises; a cosine to 0 follows")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a net's gradient")
-
-
-class EvalShards(Settings):
-    """Shard folders, and where on this machine they are kept; what is not given is the run's own."""
-
-    train: Location | None = Field(None, description="shard folder (or URL) that the classifier is fitted on")
-    test: Location | None = Field(None, description="shard folder (or URL) that is scored")
-    stage_dir: Path | None = Field(None, description="copy the shards to this folder of node-local disk before use")
-    cache_dir: Path | None = Field(None, description="keep shards in this folder of node-local disk from their first use on")
-    cache_bytes: int | None = Field(None, gt=0, description="shards in cache_dir take no more than this")
-    allow_pipe: bool | None = Field(None, description="allow pipe: locations, which run the shell command that they name")
-
-    def over(self, data: DataConfig) -> DataConfig:
-        """A run's settings with those given here in place of its own; a folder given here is the only one."""
-        names = ("stage_dir", "cache_dir", "cache_bytes", "allow_pipe")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if self.stage_dir or self.cache_dir:
-            given = {"stage_dir": None, "cache_dir": None, "cache_bytes": None} | given
-        kept = data.model_copy(update=given)
-        if kept.stage_dir and kept.cache_dir:
-            raise ValueError("data: stage_dir copies every shard, cache_dir those in use: set one of them")
-        if kept.cache_bytes and not kept.cache_dir:
-            raise ValueError(f"data.cache_bytes: {kept.cache_bytes} limits data.cache_dir, which is not set: set it as well")
-        return kept
-
-
-class EvalConfig(Settings):
-    """What is evaluated, on which shards, by which protocol."""
-
-    job: Literal["eval"]
-    checkpoint: str = Field(description="a run directory, or `untrained`")
-    architecture: Path | None = Field(
-        None, description="run directory or pretrain yaml that describes the net and its views; none: the checkpoint"
-    )
-    backbone: Literal["teacher", "student"] = Field("teacher", description="whose encoders are evaluated")
-    data: EvalShards = EvalShards()
-    protocol: SvmConfig = SvmConfig()
-    seed: int = Field(0, ge=0, description="of the cross-validation's folds, and of untrained weights")
-    batch_size: int = Field(32, gt=0, description="clips a forward pass")
-    out: Path | None = Field(
-        None, description="folder of results.json and results.md; none: eval/PROTOCOL-BACKBONE in the run directory"
-    )
-
-    @model_validator(mode="after")
-    def _untrained_has_no_folder(self):
-        missing = [name for name in ("architecture", "out") if getattr(self, name) is None]
-        if self.checkpoint == UNTRAINED and missing:
-            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
-        return self
-
-    @property
-    def architecture_source(self) -> Path:
-        return self.architecture or Path(self.checkpoint)
-
-    @property
-    def out_dir(self) -> Path:
-        return self.out or Path(self.checkpoint) / "eval" / f"{self.protocol.name}-{self.backbone}"

@@ -10,7 +10,7 @@ import sklearn
 
 from xkd.env import environment
 from xkd.eval.checkpoint import Architecture, encoders, find_weights, load_weights, read_architecture
-from xkd.eval.config import UNTRAINED, EvalConfig, EvalShards
+from xkd.eval.config import UNTRAINED, DataOverlay, EvalConfig
 from xkd.eval.scores import LEVEL, Estimate, estimate
 from xkd.eval.svm import evaluate_svm
 from xkd.eval.tables import markdown
@@ -92,7 +92,7 @@ def _sentence(facts: dict) -> str:
     return f"{facts['samples']} clips of {facts['name']}/{facts['split']}{missing}, shards {facts['shards_sha256'][:12]}{lost}"
 
 
-def open_splits(architecture: Architecture, source: Path, chosen: EvalShards) -> dict[str, ShardSet]:
+def open_splits(architecture: Architecture, source: Path, chosen: DataOverlay) -> dict[str, ShardSet]:
     """The shards to fit on and to score, `chosen` or else those that `source` names.
 
     Raises ValueError where one is missing, a sample has not exactly one label, or the two have different classes.
