@@ -5,11 +5,11 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from xkd.eval.classifier import Classifier
 from xkd.eval.config import SupervisedConfig
 from xkd.features import Features, clips_of
 from xkd.model.xkd import XKD
@@ -17,24 +17,6 @@ from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.shards.index import ShardSet
 from xkd.schedules import warmup_cosine
-
-
-class Classifier(nn.Module):
-    """An encoder and a linear layer on its features."""
-
-    def __init__(self, encoder: nn.Module, num_classes: int):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.norm.normalized_shape[0], num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, clip: Tensor) -> Tensor:
-        return self.head(self.encoder.features(clip))
-
-    def log_probabilities(self, clip: Tensor) -> Tensor:
-        """[B, classes]"""
-        return self(clip).log_softmax(-1)
 
 
 def train_classifiers(net: XKD, shards: ShardSet, data: DataConfig, config: SupervisedConfig, seed: int) -> dict[str, Classifier]:
@@ -77,5 +59,6 @@ def global_views_only(data: DataConfig) -> DataConfig:
 
 def correctness(log_probabilities: Features) -> dict[str, np.ndarray]:
     """Which clips each classifier gets right [N], and which their mean log-probability does ("both")."""
-    scores = {**log_probabilities.arrays, "both": sum(log_probabilities.arrays.values())}
+    scores = {modality: log_probabilities.mean(modality) for modality in log_probabilities.arrays}
+    scores["both"] = sum(scores.values())
     return {modality: score.argmax(axis=1) == log_probabilities.labels for modality, score in scores.items()}
