@@ -168,6 +168,9 @@ class DataConfig(Settings):
     crop_from: Literal["source", "resized"] = Field(
         "source", description="crop at stored resolution, or after the short side is resized to the global view's size"
     )
+    train_clips: int = Field(
+        1, gt=0, description="linear, finetune and svm: clips a sample in an epoch, each with its own start and augmentation"
+    )
     eval_clips: int = Field(1, gt=0, description="evaluation: clips a sample, spread evenly over it; 1 is the middle one")
     eval_crops: Literal[1, 3] = Field(
         1, description="evaluation: crops a clip; 1 is the centre, 3 are left, centre and right (top, middle, bottom if portrait)"
@@ -245,16 +248,6 @@ class DataConfig(Settings):
     def local_audio_shape(self) -> tuple[int, int, int] | None:
         """(1, mel bands, steps) of a local audio view; None where there are none."""
         return (1, self.audio.num_mels, self.audio.steps(self.local_samples)) if self.audio.local_view.count else None
-
-    @property
-    def view_counts(self) -> dict[str, int]:
-        """Views of each kind an example, by the names of the graph's outputs. Of a configuration narrowed by a preset."""
-        return {
-            "video_global": self.eval_clips * self.eval_crops,
-            "audio_global": self.eval_clips,
-            "video_local": self.video.local_view.count,
-            "audio_local": self.audio.local_view.count,
-        }
 
     @property
     def view_shapes(self) -> dict[str, tuple[int, ...] | None]:

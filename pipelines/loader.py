@@ -1,15 +1,15 @@
 """Batches of torch tensors from a shard set, in an order and with augmentations that resume exactly."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-import torch
+import numpy as np
 
 from xkd.pipelines.config import DataConfig
+from xkd.pipelines.loading.batch import Batch
 from xkd.pipelines.loading.buffers import Buffers
 from xkd.pipelines.loading.lanes import Lanes
 from xkd.pipelines.loading.loans import Loans
@@ -17,51 +17,24 @@ from xkd.pipelines.samples.quarantine import Exchange, Quarantine, TooManyDamage
 from xkd.pipelines.samples.stream import ExampleStream, Step
 from xkd.pipelines.shards.index import ShardSet
 from xkd.pipelines.stopwatch import Stopwatch
+from xkd.pipelines.views.example import BOTH, StreamName
 from xkd.pipelines.views.finish import finish
 from xkd.pipelines.views.presets import PRESETS
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's examples of a step. B examples, L local views; T or t frames, F mel bands, S or s steps.
-
-    In evaluation an example has C = eval_clips global sounds and V = eval_clips * eval_crops global pictures in a row, the crops of
-    a clip together: the leading dimension of the global views is B * C or B * V, and `unflatten(0, (B, -1))` parts them. C and V
-    are 1 in training.
-    """
-
-    video_global: torch.Tensor  # [B * V, 3, T, H, W] float32, normalised
-    video_local: torch.Tensor | None  # [B, L, 3, t, h, w]
-    audio_global: torch.Tensor  # [B * C, 1, F, S] float32, normalised log-mel
-    audio_local: torch.Tensor | None  # [B, L, 1, F, s]
-    labels: torch.Tensor  # [B] int64; -1 where a sample has not exactly one label
-    sample_ids: torch.Tensor  # [B] int64
-    keys: list[str]
-    substituted: torch.Tensor  # [B] bool; True where a healthy sample takes the place of a damaged one
-    valid: torch.Tensor  # [B] bool; False in evaluation where some sample fills the row: not to be counted
-
-    def counted(self) -> "Batch":
-        """The valid rows."""
-        if self.valid.all():
-            return self
-        count = len(self.keys)
-        tensors = {
-            name: rows[self.valid.repeat_interleave(len(rows) // count)]
-            for name, rows in vars(self).items()
-            if isinstance(rows, torch.Tensor)
-        }
-        return replace(self, **tensors, keys=[key for key, valid in zip(self.keys, self.valid.tolist(), strict=True) if valid])
 
 
 class Loader:
     """Iterates over a shard set; a context manager, since `close` ends its threads.
 
     An example depends on (seed, epoch, sample id) alone and an epoch's order on (seed, epoch): batch size, ranks, threads and
-    resuming change neither. Preset `pretrain` shuffles, leaves out samples shorter than `min_seconds` (`too_short` counts them)
-    and the last partial global batch, and puts the next healthy sample in a damaged one's place (`substituted` counts those of the
-    epoch). Damaged samples are kept in `quarantine`; those found before an epoch are not read in it. More of them than
-    `max_bad_share` of an epoch raise TooManyDamaged. Preset `eval` gives every sample once, in stored order, in batches that are
-    always full; damaged ones and those without video or sound are left out and listed in `dropped` with the reason.
+    resuming change neither. Samples are those of the set, or of `ids` only; what lacks one of the `streams` is left out.
+
+    Presets `pretrain`, `linear` and `finetune` shuffle, leave out the last partial global batch, and put the next healthy sample in
+    a damaged one's place (`substituted` counts those of the epoch). `pretrain` has local views, and leaves out samples shorter than
+    `min_seconds`; `too_short` counts all that are left out. Damaged samples are kept in `quarantine`; those found before an epoch
+    are not read in it. More of them than `max_bad_share` of an epoch raise TooManyDamaged.
+
+    Presets `svm`, of augmented clips, and `eval`, for which nothing is drawn, give every sample once over all ranks, in stored
+    order, in batches that are always full; what is damaged or lacks a stream is left out and listed in `dropped` with the reason.
 
     A sample that the graph fails on, though its bytes are those that were written, is found out and damaged like any other.
 
@@ -75,16 +48,19 @@ class Loader:
         shards: ShardSet,
         config: DataConfig,
         *,
-        preset: Literal["pretrain", "linear", "finetune", "eval"],
+        preset: Literal["pretrain", "linear", "finetune", "svm", "eval"],
         batch_size: int,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         device: Literal["cpu", "gpu"] = "cpu",
+        streams: Sequence[StreamName] = BOTH,
+        ids: np.ndarray | None = None,
         exchange: Exchange = alone,
     ):
-        split = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
-        self._stream = ExampleStream(shards, config, PRESETS[preset], seed=seed, exchange=exchange, **split)
+        part = {"batch_size": batch_size, "rank": rank, "world_size": world_size, "streams": streams, "ids": ids}
+        self._stream = ExampleStream(shards, config, PRESETS[preset], seed=seed, exchange=exchange, **part)
+        self._num_classes = len(shards.manifest.classes)
         self._prefetch = config.prefetch
         self._lanes = Lanes(self._stream.config, batch_size=batch_size, device=device, replace=self._stream.replace)
         self._buffers = Buffers()
@@ -212,16 +188,4 @@ class Loader:
         with self._finishing.running():
             views = finish(outputs, [example.after for example in step.examples], self._stream.config, self._buffers)
             self._loans.keep(outputs)
-        samples = [example.sample for example in step.examples]
-        batch = Batch(
-            video_global=views["video_global"],
-            video_local=views.get("video_local"),
-            audio_global=views["audio_global"],
-            audio_local=views.get("audio_local"),
-            labels=torch.tensor([sample.labels[0] if len(sample.labels) == 1 else -1 for sample in samples]),
-            sample_ids=torch.tensor([sample.id for sample in samples]),
-            keys=[sample.key for sample in samples],
-            substituted=torch.from_numpy(step.substituted),
-            valid=torch.from_numpy(step.valid),
-        )
-        return step, batch
+        return step, Batch.of(step, views, self._num_classes)

@@ -111,7 +111,8 @@ def sound_with_torchaudio(work: Work) -> Part:
 
 
 def examples(work: Work) -> list[Example]:
-    source = Source(work.shard_set, work.data, PRESETS["pretrain"], SEED)
+    preset = PRESETS["pretrain"]
+    source = Source(work.shard_set, preset.narrow(work.data), preset, SEED)
     return [source(0, sample.id) for sample in work.samples[:CLIPS]]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from nvidia.dali import Pipeline
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.views.draws import Parameters
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.graph import DEVICES, build_graph, frame_inputs, output_names
 
 RAGGED = ("video", "frames.decoded")  # inputs whose length is not that of the others in a batch
@@ -16,7 +16,7 @@ RAGGED = ("video", "frames.decoded")  # inputs whose length is not that of the o
 class Executor:
     """A queue whose other end DALI's threads work at; `len` is the number of batches put and not yet taken."""
 
-    def __init__(self, config: DataConfig, *, batch_size: int, device: str):
+    def __init__(self, config: ExampleConfig, *, batch_size: int, device: str):
         self._names = output_names(config)
         self._gpu = DEVICES[device].gpu
         self._pipeline = build_graph(config, batch_size=batch_size, device=device)

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loading.executor import Executor
 from xkd.pipelines.samples.source import Example
 from xkd.pipelines.samples.stream import Step
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.finish import Views
 
 LONGEST_REASON = 200
@@ -21,7 +21,7 @@ class Lanes:
     has it), the graph is built anew, and all of its steps begin again.
     """
 
-    def __init__(self, config: DataConfig, *, batch_size: int, device: str, replace: Callable[[Step, Mapping[int, str]], Step]):
+    def __init__(self, config: ExampleConfig, *, batch_size: int, device: str, replace: Callable[[Step, Mapping[int, str]], Step]):
         self._config, self._batch_size, self._device, self._replace = config, batch_size, device, replace
         self._executors = [self._built(batch_size) for _ in range(config.pipelines)]
         self._pending: deque[Step] = deque()

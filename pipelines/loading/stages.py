@@ -16,6 +16,7 @@ from xkd.pipelines.loading.executor import Executor, feed
 from xkd.pipelines.samples.source import Example
 from xkd.pipelines.samples.stream import ExampleStream
 from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.finish import finish
 from xkd.pipelines.views.graph import build_graph, input_names, output_names
 from xkd.pipelines.views.presets import PRESETS
@@ -74,7 +75,7 @@ def profile(
     return {"read": costs["read"], "transfer": costs["transfer"]} | stages | {name: costs[name] for name in ("finish", "loader")}
 
 
-def graph_prefixes(config: DataConfig) -> dict[str, Sequence[str]]:
+def graph_prefixes(config: ExampleConfig) -> dict[str, Sequence[str]]:
     """The outputs that each stage of the graph and those before it make."""
     views = output_names(config)
     pictures = [name for name in views if name.startswith("video")]
@@ -94,7 +95,7 @@ def _running(pipeline: Pipeline, outputs: Sequence[str], batches: Batches) -> Pa
     return run
 
 
-def _finishing(executor: Executor, config: DataConfig, batches: Batches) -> Part:
+def _finishing(executor: Executor, config: ExampleConfig, batches: Batches) -> Part:
     buffers, taken = Buffers(), []
     for examples in batches:
         executor.put([example.inputs for example in examples])

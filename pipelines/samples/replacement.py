@@ -82,7 +82,8 @@ class EpochReader:
     def reject(self, read: Read, undecodable: Example, reason: str) -> Read:
         """The same for a place whose example, or the one that fills it, turns out not to be decodable."""
         sample = undecodable.sample
-        damage = self._damage(DamagedSample(sample, "video", sample.video.offset, f"cannot be decoded: {reason}"))
+        member = "video" if "video" in undecodable.inputs else "audio"
+        damage = self._damage(DamagedSample(sample, member, getattr(sample, member).offset, f"cannot be decoded: {reason}"))
         if not self.training:
             self.lost[sample.id] = damage  # not in training, where which frames are decoded depends on the draws
         return self._settled(read.place, read.number, damage, list(read.damages)) if read.example is not None else read

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.samples.order import epoch_order, num_steps, num_streams, rank_positions
-from xkd.pipelines.samples.source import long_enough
+from xkd.pipelines.samples.source import STORED_AS, long_enough
 from xkd.pipelines.samples.window import ShardUses
 from xkd.pipelines.shards.index import ShardSet
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.presets import Preset
 
 ORDER_SETTINGS = ("order", "block_shards", "canonical_nodes")
@@ -18,16 +18,28 @@ class Sampler:
     """The order of one rank's samples; in training shuffled, without those that are too short, in whole global batches only.
 
     Otherwise it is the stored order, and the places from `num_samples` on, which fill the last global batch, lie past its end.
-    Samples without video or without sound are in neither.
+    Samples that are not of `ids`, or lack one of the streams, are in neither.
     """
 
     def __init__(
-        self, shards: ShardSet, config: DataConfig, preset: Preset, *, batch_size: int, seed: int, rank: int, world_size: int
+        self,
+        shards: ShardSet,
+        config: ExampleConfig,
+        preset: Preset,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        ids: np.ndarray | None = None,
     ):
         self._config, self._training, self._seed = config, preset.training, seed
         self._min_seconds = config.min_seconds if preset.drop_short else 0
         self._split = (batch_size, rank, world_size)
         self._global_batch = batch_size * world_size
+        self._chosen = np.arange(len(shards)) if ids is None else np.unique(np.asarray(ids, np.int64))
+        assert not len(self._chosen) or 0 <= self._chosen[0] <= self._chosen[-1] < len(shards), ids
+        self._confined = ids is not None
         self._ids = self._eligible_ids(shards)
         self._shard_numbers = shards.shard_numbers()
         self._shards_sha256 = hashlib.sha256("".join(shard.tar_sha256 for shard in shards.manifest.shards).encode()).hexdigest()
@@ -37,10 +49,15 @@ class Sampler:
     def num_samples(self) -> int:
         return len(self._ids)
 
+    @property
+    def num_left_out(self) -> int:
+        """Samples that were asked for and that no epoch holds."""
+        return len(self._chosen) - len(self._ids)
+
     def left_out(self) -> np.ndarray:
-        """Ids of the samples of the set that no epoch holds, this rank's part of them, int64 [n]."""
+        """Their ids, this rank's part of them, int64 [n]."""
         _, rank, world_size = self._split
-        return np.setdiff1d(np.arange(len(self._shard_numbers)), self._ids)[rank::world_size]
+        return np.setdiff1d(self._chosen, self._ids)[rank::world_size]
 
     @property
     def num_steps(self) -> int:
@@ -81,17 +98,20 @@ class Sampler:
             **{name: getattr(self._config, name) for name in ORDER_SETTINGS},
             "num_samples": self.num_samples,
             "shards_sha256": self._shards_sha256,
+            **({"ids_sha256": hashlib.sha256(self._chosen.tobytes()).hexdigest()} if self._confined else {}),
         }
 
     def _eligible_ids(self, shards: ShardSet) -> np.ndarray:
-        ids = long_enough(shards, self._min_seconds)
+        streams = self._config.streams
+        ids = np.intersect1d(long_enough(shards, self._min_seconds, streams), self._chosen, assume_unique=True)
         if not self._training:
             if not len(ids):
-                raise ValueError(f"{shards.location}: none of {len(shards)} samples has both video and sound; evaluate another set")
+                needed = " and ".join(STORED_AS[stream] for stream in streams)
+                raise ValueError(f"{shards.location}: none of {len(self._chosen)} samples has {needed}; evaluate another set")
             return ids
         if len(ids) < self._global_batch:
             raise ValueError(
-                f"{shards.location}: {len(ids)} of {len(shards)} samples last data.min_seconds"
+                f"{shards.location}: {len(ids)} of {len(self._chosen)} samples last data.min_seconds"
                 f" {self._min_seconds:g} or more, fewer than a global batch of {self._global_batch}; take a smaller batch"
             )
         return ids

@@ -3,27 +3,22 @@
 Stateless: an example is a pure function of (seed, epoch, sample id) and the shards, so any sample can be made again, anywhere.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.shards.index import Sample, ShardSet
-from xkd.pipelines.shards.read import (
-    Extent,
-    Pread,
-    Raw,
-    audio_extent,
-    check_audio,
-    check_video,
-    fetch,
-    fetch_both,
-    open_and_pread,
-    video_extent,
-)
+from xkd.pipelines.shards.read import Extent, Pread, Raw, check_video, fetch, fetch_both, open_and_pread, video_extent
+from xkd.pipelines.shards.sound import SOUNDS
 from xkd.pipelines.shards.trim import trimmed
 from xkd.pipelines.views.draws import Parameters
+from xkd.pipelines.views.example import ExampleConfig, StreamName
 from xkd.pipelines.views.presets import Preset
+
+STORED_AS = {"video": "video", "audio": "sound"}  # the streams, in messages
 
 
 @dataclass(frozen=True)
@@ -37,31 +32,41 @@ class Example:
 
 @dataclass(frozen=True)
 class Request:
-    """A sample to be read, a clip from each of the audio samples `starts` on, with the views drawn for a sample id in an epoch."""
+    """A sample to be read, a clip from each of the audio samples `starts` on, with the views drawn for a sample id in an epoch.
+
+    The sound of all clips is one extent: they overlap, or lie close together. A stream that is not asked for has none.
+    """
 
     sample: Sample
     epoch: int
     drawn_for: int
     starts: list[int]
-    video: Extent
-    audio: list[Extent]
+    video: Extent | None
+    audio: Extent | None
 
 
-Fetched = tuple[Raw, list[Raw]]
+Fetched = tuple[Raw | None, Raw | None]
 
 
 class Source:
-    """Makes examples of a shard set; ValueError if its streams, frame rate, sample rate or audio codec do not fit."""
+    """Makes examples of a shard set; ValueError if its streams, frame rate or sample rate do not fit.
 
-    def __init__(self, shards: ShardSet, config: DataConfig, preset: Preset, seed: int, pread: Pread = open_and_pread):
-        _check_streams(shards)
+    `config` is what the preset narrows a configuration to.
+    """
+
+    def __init__(self, shards: ShardSet, config: ExampleConfig, preset: Preset, seed: int, pread: Pread = open_and_pread):
+        _check_streams(shards, config.streams)
         self._shards = shards
         self._config = config
         self._preset = preset
         self._seed = seed
         self._pread = pread
+        self._sound = SOUNDS[shards.manifest.audio.codec]
         self._stored_fps = shards.manifest.video.fps
-        self._stride = frame_stride(shards, config)
+        if "video" in config.streams:
+            self._stride = frame_stride(shards, config)
+        if "audio" in config.streams:
+            check_sample_rate(shards, config)
 
     def __call__(self, epoch: int, sample_id: int, drawn_for: int | None = None) -> Example:
         """The example of one sample in one epoch. Raises DamagedSample."""
@@ -76,35 +81,47 @@ class Source:
         sample = self._shards.sample(sample_id)
         drawn_for = sample_id if drawn_for is None else drawn_for
         starts = self._preset.starts(self._spare(sample), self._config, self._seed, epoch, drawn_for)
-        sound = [audio_extent(sample, start, self._config.clip_samples) for start in starts]
-        return Request(sample, epoch, drawn_for, starts, video_extent(sample), sound)
+        video = video_extent(sample) if "video" in self._config.streams else None
+        audio = self._sound.extent(sample, *self._stretch(starts)) if "audio" in self._config.streams else None
+        return Request(sample, epoch, drawn_for, starts, video, audio)
 
     def fetch(self, request: Request) -> Fetched:
         """The bytes that an example is made of, unchecked; the part that waits."""
-        first, *others = request.audio
-        video, sound = fetch_both(request.sample, request.video, first, self._pread)
-        return video, [sound, *(fetch(request.sample, extent, self._pread) for extent in others)]
+        extents = (request.video, request.audio)
+        if all(extents):
+            return fetch_both(request.sample, *extents, self._pread)
+        video, audio = (fetch(request.sample, extent, self._pread) if extent else None for extent in extents)
+        return video, audio
 
     def make(self, request: Request, fetched: Fetched) -> Example:
         """The example of what was fetched. Raises DamagedSample."""
         sample, starts, draws = request.sample, request.starts, (self._seed, request.epoch, request.drawn_for)
-        video, sounds = fetched
-        samples = self._config.clip_samples
-        encoded, frames = trimmed(check_video(sample, video), np.concatenate([self._frames(sample, start) for start in starts]))
-        clips = {
-            "video": encoded,
-            "pcm": np.concatenate(
-                [check_audio(sample, start, samples, sound) for start, sound in zip(starts, sounds, strict=True)]
-            ),
-            "frames": frames,
-        }
-        views = self._preset.views(self._config, *draws, sample.video.width / sample.video.height)
+        video, audio = fetched
+        clips = {}
+        if request.video:
+            numbers = np.concatenate([self._frames(sample, start) for start in starts])
+            clips["video"], clips["frames"] = trimmed(check_video(sample, video), numbers)
+        if request.audio:
+            clips["pcm"] = self._heard(sample, starts, audio)
+        aspect = sample.video.width / sample.video.height if request.video else math.nan
+        views = self._preset.views(self._config, *draws, aspect)
         return Example(sample, clips | views.graph, views.after)
 
+    def _stretch(self, starts: list[int]) -> tuple[int, int]:
+        """The first audio sample, and the number of them, of what covers all clips."""
+        return min(starts), max(starts) - min(starts) + self._config.clip_samples
+
+    def _heard(self, sample: Sample, starts: list[int], fetched: Raw) -> np.ndarray:
+        """The sound of the clips, one after the other, int16; silence past the end of the sample's."""
+        first, count = self._stretch(starts)
+        stretch = self._sound.check(sample, first, count, fetched)
+        return np.concatenate([stretch[start - first :][: self._config.clip_samples] for start in starts])
+
     def _spare(self, sample: Sample) -> int:
-        """Audio samples by which the stretch that both streams cover is longer than a clip."""
+        """Audio samples by which the stretch that the streams cover together is longer than a clip."""
         video_samples = sample.video.frames * self._config.audio.sample_rate // self._stored_fps
-        return max(0, min(video_samples, sample.audio.samples) - self._config.clip_samples)
+        lengths = {"video": video_samples, "audio": sample.audio.samples}
+        return max(0, min(lengths[stream] for stream in self._config.streams) - self._config.clip_samples)
 
     def _frames(self, sample: Sample, start: int) -> np.ndarray:
         """Stored frame numbers of a clip that starts at an audio sample: the last frame not after each moment, modulo the video."""
@@ -113,7 +130,7 @@ class Source:
 
 
 def frame_stride(shards: ShardSet, config: DataConfig) -> int:
-    """Stored frames from one used frame to the next; ValueError unless the stored rates fit the configuration."""
+    """Stored frames from one used frame to the next; ValueError unless the stored rate fits the configuration."""
     stored = shards.manifest.video.fps
     stride = round(stored / config.video.fps)
     if stride < 1 or stride * config.video.fps != stored:
@@ -121,30 +138,33 @@ def frame_stride(shards: ShardSet, config: DataConfig) -> int:
             f"video.fps {config.video.fps:g}: {shards.folder} stores {stored} frames a second, which must be a whole multiple;"
             f" set video.fps to {stored} divided by a whole number"
         )
+    return stride
+
+
+def check_sample_rate(shards: ShardSet, config: DataConfig) -> None:
+    """ValueError unless the sound is stored at the configuration's rate."""
     if shards.manifest.audio.sample_rate != config.audio.sample_rate:
         raise ValueError(
             f"audio.sample_rate {config.audio.sample_rate}: {shards.folder} stores {shards.manifest.audio.sample_rate} samples a"
             f" second; set audio.sample_rate to that"
         )
-    return stride
 
 
-def _check_streams(shards: ShardSet) -> None:
-    """ValueError unless clips can be read with their sound."""
+def _check_streams(shards: ShardSet, streams: Sequence[StreamName]) -> None:
+    """ValueError unless there are samples with each of these streams."""
+    seconds = {"video": shards.manifest.video_seconds, "audio": shards.manifest.audio_seconds}
+    for stream in streams:
+        if not seconds[stream]:
+            needed = " and ".join(STORED_AS[name] for name in streams)
+            raise ValueError(f"{shards.location}: holds no {STORED_AS[stream]}; what loads it needs {needed}: give it other shards")
+
+
+def long_enough(shards: ShardSet, min_seconds: float, streams: Sequence[StreamName]) -> np.ndarray:
+    """Ids of the samples that have these streams, each of at least `min_seconds`, int64 [n]."""
     manifest = shards.manifest
-    for stream, seconds in (("video", manifest.video_seconds), ("sound", manifest.audio_seconds)):
-        if not seconds:
-            raise ValueError(f"{shards.folder}: holds no {stream}; loading needs clips with both streams")
-    if manifest.audio.codec != "pcm16":
-        raise ValueError(
-            f"{shards.folder}: its sound is stored as {manifest.audio.codec}, of which no part can be read alone; convert the data"
-            " set again with --audio pcm16"
-        )
-
-
-def long_enough(shards: ShardSet, min_seconds: float) -> np.ndarray:
-    """Ids of the samples that have both streams, each of at least `min_seconds`, int64 [n]."""
-    video_seconds = shards.column("video_frames") / shards.manifest.video.fps
-    audio_seconds = shards.column("audio_samples") / shards.manifest.audio.sample_rate
-    shorter = np.minimum(video_seconds, audio_seconds)
-    return np.flatnonzero((shorter > 0) & (shorter >= min_seconds))
+    seconds = {
+        "video": shards.column("video_frames") / manifest.video.fps,
+        "audio": shards.column("audio_samples") / manifest.audio.sample_rate,
+    }
+    shortest = np.min([seconds[stream] for stream in streams], axis=0)
+    return np.flatnonzero((shortest > 0) & (shortest >= min_seconds))

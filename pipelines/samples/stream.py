@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,10 +14,11 @@ from xkd.pipelines.read_ahead import read_ahead
 from xkd.pipelines.samples.quarantine import Damage, Exchange, Quarantine, TooManyDamaged, alone, summary
 from xkd.pipelines.samples.replacement import MAX_DAMAGED_IN_A_ROW, EpochReader, NoneHealthy, Read
 from xkd.pipelines.samples.sampler import Sampler
-from xkd.pipelines.samples.source import Example, Source
+from xkd.pipelines.samples.source import STORED_AS, Example, Source
 from xkd.pipelines.shards.index import Sample, ShardSet
 from xkd.pipelines.shards.open_files import OpenFiles
 from xkd.pipelines.stopwatch import Stopwatch
+from xkd.pipelines.views.example import BOTH, StreamName
 from xkd.pipelines.views.presets import Preset
 
 
@@ -51,26 +52,28 @@ class ExampleStream:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        streams: Sequence[StreamName] = BOTH,
+        ids: np.ndarray | None = None,
         exchange: Exchange = alone,
         files: OpenFiles | None = None,
     ):
-        self.config = preset.narrow(config)
+        self.config = preset.narrow(config, streams)
         self._shards, self._training, self._batch_size, self._rank = shards, preset.training, batch_size, rank
         self._exchange = exchange if preset.training else alone
         split = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
         self._files = files or OpenFiles(shards.files)
         self._source = Source(shards, self.config, preset, seed, self._files.pread)
-        self._sampler = Sampler(shards, config, preset, **split)
+        self._sampler = Sampler(shards, self.config, preset, **split, ids=ids)
         self._epoch = 0
         self.position = (0, 0)  # epoch and step that come next
         self._running: Iterator[Step] | None = None
         self._filler: Example | None = None
-        self.too_short = len(shards) - self._sampler.num_samples
+        self.too_short = self._sampler.num_left_out
         self.max_substituted = math.floor(config.max_bad_share * self._sampler.num_samples + 1e-9)
         self.quarantine = Quarantine()
         self.substituted = 0
         left_out = [] if preset.training else self._sampler.left_out().tolist()
-        self._left_out = [_without_a_stream(shards.sample(index)) for index in left_out]
+        self._left_out = [_without_a_stream(shards.sample(index), streams) for index in left_out]
         self.dropped: list[tuple[str, str]] = []
         self.reading = Stopwatch()
         self._reader: EpochReader | None = None
@@ -266,6 +269,7 @@ class ExampleStream:
             )
 
 
-def _without_a_stream(sample: Sample) -> tuple[str, str]:
-    """Key and reason of a sample that cannot be evaluated."""
-    return sample.key, f"it has no {'sound' if sample.video.frames else 'video'}"
+def _without_a_stream(sample: Sample, streams: Sequence[StreamName]) -> tuple[str, str]:
+    """Key and reason of a sample that lacks one of these streams."""
+    found = {"video": sample.video.frames, "audio": sample.audio.samples}
+    return sample.key, f"it has no {next(STORED_AS[stream] for stream in streams if not found[stream])}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from xkd.pipelines.shards.manifest import MANIFEST, Manifest, ShardRecord, read_manifest, totals
 from xkd.pipelines.shards.shard_files import LocalFiles, ShardFiles
-from xkd.pipelines.shards.sidecar import AudioEntry, Columns, VideoEntry, open_sidecar, unpack
+from xkd.pipelines.shards.sidecar import ROLES, AudioEntry, Columns, VideoEntry, open_sidecar, unpack
 
 # Each open sidecar holds a file descriptor, of which a process may have few; opening one again is cheap.
 OPEN_SIDECARS = 256
@@ -86,6 +86,16 @@ class ShardSet:
                 sample = self.sample(index)
                 raise ValueError(f"{self.folder}: sample {sample.key} has {len(sample.labels)} labels; here each needs exactly one")
         return self.column("labels").astype(np.int64)
+
+    def fold_ids(self, fold: int, role: str) -> np.ndarray:
+        """Ids of the samples that are `role` (train, test or unused) in a fold, which counts from 1 on, int64 [n].
+
+        Raises ValueError where the set has no such fold.
+        """
+        if not 1 <= fold <= self.manifest.num_folds:
+            have = f"has the folds 1 to {self.manifest.num_folds}" if self.manifest.num_folds else "has no folds"
+            raise ValueError(f"{self.location}: {have}, and fold {fold} is asked for")
+        return np.flatnonzero(self.column("fold_roles")[:, fold - 1] == ROLES.index(role))
 
     def _open_columns(self, shard: int) -> Columns:
         record = self.manifest.shards[shard]

@@ -78,7 +78,7 @@ def fetch_both(sample: Sample, first: Extent, second: Extent, pread: Pread = ope
 def video_extent(sample: Sample) -> Extent:
     """Where the encoded video lies. ValueError where there is none."""
     if not sample.video.frames:
-        raise _absent(sample, "video")
+        raise absent(sample, "video")
     return sample.video.offset, sample.video.size
 
 
@@ -106,7 +106,7 @@ def audio_extent(sample: Sample, start: int, count: int) -> Extent:
     """
     audio = sample.audio
     if not audio.samples:
-        raise _absent(sample, "sound")
+        raise absent(sample, "sound")
     first_second, last_second = _seconds(sample, start, count)
     begin, stop = first_second * audio.rate, min(last_second * audio.rate, audio.samples)
     return audio.offset + begin * PCM_BYTES, max(0, stop - begin) * PCM_BYTES
@@ -131,7 +131,7 @@ def check_audio(sample: Sample, start: int, count: int, data: Raw) -> np.ndarray
 def read_audio(sample: Sample, start: int, count: int, pread: Pread = open_and_pread) -> np.ndarray:
     """`count` samples from `start` on, int16, with silence past the end. Checks the seconds it touches.
 
-    Raises DamagedSample, also of flac, of which no part can be read alone, and ValueError where there is no sound.
+    Raises DamagedSample, also of what is not pcm16 (sound.py reads all forms), and ValueError where there is no sound.
     """
     return check_audio(sample, start, count, fetch(sample, audio_extent(sample, start, count), pread))
 
@@ -148,5 +148,6 @@ def _seconds(sample: Sample, start: int, count: int) -> tuple[int, int]:
     return start // sample.audio.rate, -(-end // sample.audio.rate)
 
 
-def _absent(sample: Sample, stream: str) -> ValueError:
+def absent(sample: Sample, stream: str) -> ValueError:
+    """The error of reading a stream that a sample does not have."""
     return ValueError(f"{sample.shard}: sample {sample.key} has no {stream}; choose samples that have it by the sidecar's columns")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xkd.pipelines.config import AudioView, DataConfig, VideoConfig, VideoView
+from xkd.pipelines.config import AudioView, VideoConfig, VideoView
 from xkd.pipelines.counter_rng import Stream, uniforms
 from xkd.pipelines.views.augment_colour import COLOUR_UNIFORMS, draw_colour, normalisation
 from xkd.pipelines.views.augment_crop import CROP_UNIFORMS, crop_parameters, placed_crop, random_resized_crop
 from xkd.pipelines.views.augment_erase import ERASE_UNIFORMS, draw_rectangle, gaussian
 from xkd.pipelines.views.augment_policy import POLICY_UNIFORMS, draw_policy
 from xkd.pipelines.views.augment_spectrogram import SOUND_UNIFORMS, draw_spectrogram
+from xkd.pipelines.views.example import ExampleConfig
 
 Parameters = dict[str, np.ndarray]
 Draw = Callable[[int, Stream, int], np.ndarray]  # (count, stream, view) -> uniforms
@@ -41,29 +42,49 @@ def pick(count: int, uniform: float) -> int:
     return int(count * uniform)
 
 
-def random_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
-    """A training example's; `aspect` is the stored frame's width / height."""
+def random_views(config: ExampleConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
+    """Those of clips with augmentation; `aspect` is the stored frame's width / height."""
 
     def draw(count: int, stream: Stream, view: int = 0) -> np.ndarray:
         return uniforms(count, seed, epoch, stream, sample, view)
 
-    video, audio = config.video, config.audio
     views = ViewParameters()
-    views.add("video_global0", *_video_view(draw, Stream.VIDEO_GLOBAL, 0, video.global_view, video, aspect))
+    if "video" in config.streams:
+        _add_pictures(views, draw, config, aspect)
+    if "audio" in config.streams:
+        _add_sounds(views, draw, config)
+    return views
+
+
+def _add_pictures(views: ViewParameters, draw: Draw, config: ExampleConfig, aspect: float) -> None:
+    video = config.video
+    for k in range(config.clips):
+        views.add(f"video_global{k}", *_video_view(draw, Stream.VIDEO_GLOBAL, k, video.global_view, video, aspect))
     for k in range(video.local_view.count):
         graph, after = _video_view(draw, Stream.VIDEO_LOCAL, k, video.local_view, video, aspect)
-        frame = pick(config.num_frames - video.local_view.frames + 1, draw(1, Stream.FIRST_FRAME, k)[0])
-        views.add(f"video_local{k}", graph | {"first_frame": np.int32(frame)}, after)
-    views.add("audio_global0", *_audio_view(draw, Stream.AUDIO_GLOBAL, 0, audio.global_view, config.audio_shape))
+        views.add(f"video_local{k}", graph | {"first_frame": np.int32(_first_frame(draw, config, k))}, after)
+
+
+def _add_sounds(views: ViewParameters, draw: Draw, config: ExampleConfig) -> None:
+    audio = config.audio
+    for k in range(config.clips):
+        views.add(f"audio_global{k}", *_audio_view(draw, Stream.AUDIO_GLOBAL, k, audio.global_view, config.audio_shape))
     for k in range(audio.local_view.count):
         graph, after = _audio_view(draw, Stream.AUDIO_LOCAL, k, audio.local_view, config.local_audio_shape)
-        if config.aligned_locals:
-            sample_number = aligned_sample(config, int(views.graph[f"video_local{k % video.local_view.count}.first_frame"]))
-        else:
-            starts = (config.clip_samples - config.local_samples) // LOCAL_AUDIO_STEP + 1
-            sample_number = LOCAL_AUDIO_STEP * pick(starts, draw(1, Stream.FIRST_SAMPLE, k)[0])
-        views.add(f"audio_local{k}", graph | {"first_sample": np.int32(sample_number)}, after)
-    return views
+        views.add(f"audio_local{k}", graph | {"first_sample": np.int32(_first_sample(draw, config, k))}, after)
+
+
+def _first_frame(draw: Draw, config: ExampleConfig, view: int) -> int:
+    """Frame of the clip at which a local video view starts."""
+    return pick(config.num_frames - config.video.local_view.frames + 1, draw(1, Stream.FIRST_FRAME, view)[0])
+
+
+def _first_sample(draw: Draw, config: ExampleConfig, view: int) -> int:
+    """Audio sample of the clip at which a local audio view starts."""
+    if config.aligned_locals:
+        return aligned_sample(config, _first_frame(draw, config, view % config.video.local_view.count))
+    starts = (config.clip_samples - config.local_samples) // LOCAL_AUDIO_STEP + 1
+    return LOCAL_AUDIO_STEP * pick(starts, draw(1, Stream.FIRST_SAMPLE, view)[0])
 
 
 def _video_view(
@@ -96,20 +117,22 @@ def _audio_view(draw: Draw, stream: Stream, number: int, view: AudioView, shape)
     return {"volume": np.float32(1 + view.volume * (2 * uniform[0] - 1))}, draw_spectrogram(uniform[1:], view, bands, steps)
 
 
-def aligned_sample(config: DataConfig, frame: int) -> int:
+def aligned_sample(config: ExampleConfig, frame: int) -> int:
     """Audio sample at which a video frame of the clip starts, or the last one that leaves room for a local view."""
     return min(round(frame / config.video.fps * config.audio.sample_rate), config.clip_samples - config.local_samples)
 
 
-def fixed_views(config: DataConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
+def fixed_views(config: ExampleConfig, seed: int, epoch: int, sample: int, aspect: float) -> ViewParameters:
     """An evaluation example's: square crops as large as the frame, nothing drawn; the crops of a clip follow each other."""
-    places = {1: (0.5,), 3: (0.0, 0.5, 1.0)}[config.eval_crops]
+    places = {1: (0.5,), 3: (0.0, 0.5, 1.0)}[config.crops]
     after = {"colour": affine_3x4(normalisation(config.video))}
     views = ViewParameters()
-    for clip in range(config.eval_clips):
-        for k, place in enumerate(places, start=clip * len(places)):
+    if "video" in config.streams:
+        for k, place in enumerate(places * config.clips):
             views.add(f"video_global{k}", crop_parameters(placed_crop(1.0, aspect, place)), after)
-        views.add(f"audio_global{clip}", {"volume": np.float32(1)}, {})
+    if "audio" in config.streams:
+        for k in range(config.clips):
+            views.add(f"audio_global{k}", {"volume": np.float32(1)}, {})
     return views
 
 
@@ -118,13 +141,13 @@ def affine_3x4(matrix: np.ndarray) -> np.ndarray:
     return matrix[:3].astype(np.float32)
 
 
-def random_starts(spare: int, config: DataConfig, seed: int, epoch: int, sample: int) -> list[int]:
-    """First audio sample of a clip that may start up to `spare` samples into the streams."""
-    return [pick(spare + 1, uniforms(1, seed, epoch, Stream.CLIP, sample)[0])]
+def random_starts(spare: int, config: ExampleConfig, seed: int, epoch: int, sample: int) -> list[int]:
+    """First audio samples of clips that may start up to `spare` samples into the streams."""
+    return [pick(spare + 1, uniforms(1, seed, epoch, Stream.CLIP, sample, clip)[0]) for clip in range(config.clips)]
 
 
-def even_starts(spare: int, config: DataConfig, seed: int, epoch: int, sample: int) -> list[int]:
-    """First audio samples of `eval_clips` clips, spread evenly from the first possible start to the last; of one, the middle."""
-    if config.eval_clips == 1:
+def even_starts(spare: int, config: ExampleConfig, seed: int, epoch: int, sample: int) -> list[int]:
+    """First audio samples of clips that are spread evenly from the first possible start to the last; of one, the middle."""
+    if config.clips == 1:
         return [spare // 2]
-    return np.linspace(0, spare, config.eval_clips).astype(int).tolist()
+    return np.linspace(0, spare, config.clips).astype(int).tolist()

@@ -9,21 +9,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loading.buffers import Buffers
 from xkd.pipelines.views.augment_colour import recolour
 from xkd.pipelines.views.augment_erase import erase
 from xkd.pipelines.views.augment_spectrogram import change_spectrograms
 from xkd.pipelines.views.draws import Parameters
+from xkd.pipelines.views.example import ExampleConfig
 
 Views = dict[str, torch.Tensor]
 
 
-def finish(outputs: Views, after: Sequence[Parameters], config: DataConfig, buffers: Buffers) -> Views:
+def finish(outputs: Views, after: Sequence[Parameters], config: ExampleConfig, buffers: Buffers) -> Views:
     """Float32 views of a batch by the names of the graph's outputs, from what was drawn for each example.
 
     Global views [B * V, 3, T, H, W] and [B * C, 1, F, S]: an example's V = clips * crops pictures (those of a clip follow each
-    other) or C sounds in a row, in training one. Local views [B, L, 3, t, h, w] and [B, L, 1, F, s].
+    other) or C sounds in a row. Local views [B, L, 3, t, h, w] and [B, L, 1, F, s].
     """
     views = {}
     for name, output in outputs.items():

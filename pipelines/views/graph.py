@@ -12,8 +12,9 @@ import torch
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-from xkd.pipelines.config import DataConfig, VideoView
+from xkd.pipelines.config import VideoView
 from xkd.pipelines.views.augment_policy import apply_policy
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.spectrogram import log_mel
 
 PCM_SCALE = 1 / 32768
@@ -37,8 +38,8 @@ class Device:
 DEVICES = {"cpu": Device(decoder="cpu", gpu=False), "gpu": Device(decoder="mixed", gpu=True)}
 
 
-def output_names(config: DataConfig) -> tuple[str, ...]:
-    """The outputs of the graph, in order: those of which the configuration, narrowed by a preset, asks for views."""
+def output_names(config: ExampleConfig) -> tuple[str, ...]:
+    """The outputs of the graph, in order: those of which an example has views."""
     return tuple(name for name, count in config.view_counts.items() if count)
 
 
@@ -48,7 +49,7 @@ def input_names(outputs: Sequence[str], names: Iterable[str]) -> list[str]:
     return [name for name in names if any(name in bytes_of[output] or name.startswith(output) for output in outputs)]
 
 
-def build_graph(config: DataConfig, *, batch_size: int, device: str, outputs: Sequence[str] | None = None) -> Pipeline:
+def build_graph(config: ExampleConfig, *, batch_size: int, device: str, outputs: Sequence[str] | None = None) -> Pipeline:
     """A built pipeline whose inputs are fed by name and whose outputs are `output_names(config)`; executor.py runs it.
 
     Others are for measuring (stages.py): some of them, the decoded `frames`, or the sound as it was fed, `pcm`.
@@ -89,7 +90,7 @@ def _graph(config, device, outputs):
     return tuple(parts[name] for name in outputs)
 
 
-def decoded_frames(config: DataConfig, device: Device) -> DataNode:
+def decoded_frames(config: ExampleConfig, device: Device) -> DataNode:
     """The clip's frames, FHWC uint8; executor.py feeds `frame_inputs` of their numbers."""
     video = fn.external_source(name="video", dtype=types.UINT8, ndim=1)
     # Pinned threads would put the first thread of every pipeline, and rank, on the same core.
@@ -102,7 +103,7 @@ def decoded_frames(config: DataConfig, device: Device) -> DataNode:
 def frame_inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
     """What the graph is fed for the numbers of a clip's frames: each of them once, rising, and how the clip is made of these.
 
-    Numbers may repeat or turn back, where a video shorter than the clip starts again or clips of evaluation overlap. For a number
+    Numbers may repeat or turn back, where a video shorter than the clip starts again or several clips overlap. For a number
     that repeats, DALI 2.4's decoder starts at the beginning of the file.
     """
     decoded, order = np.unique(numbers, return_inverse=True)
@@ -117,15 +118,15 @@ def arranged(frames: DataNode, order: DataNode, rearranged: DataNode) -> DataNod
     return frames
 
 
-def global_video_view(frames: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+def global_video_view(frames: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
     """A view of all frames of a clip; the clips of an example follow each other, each with its crops."""
-    if config.eval_clips > 1:
-        clip = place // config.eval_crops
+    if config.clips > 1:
+        clip = place // config.crops
         frames = fn.slice(frames, start=clip * config.num_frames, shape=config.num_frames, axes=[0])
     return video_view(frames, name, config.video.global_view)
 
 
-def local_video_view(frames: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+def local_video_view(frames: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
     """A view of some consecutive frames."""
     view = config.video.local_view
     some = fn.slice(frames, start=integer(f"{name}.first_frame"), shape=view.frames, axes=[0])
@@ -156,14 +157,14 @@ def blurred(pixels: DataNode, sigma: DataNode) -> DataNode:
     return pixels
 
 
-def global_audio_view(waveform: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+def global_audio_view(waveform: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
     """Log-mel of a whole clip."""
-    if config.eval_clips > 1:
+    if config.clips > 1:
         waveform = fn.slice(waveform, start=place * config.clip_samples, shape=config.clip_samples, axes=[0])
     return log_mel(loudness(waveform, name), config.audio)
 
 
-def local_audio_view(waveform: DataNode, name: str, place: int, config: DataConfig) -> DataNode:
+def local_audio_view(waveform: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
     """Log-mel of a stretch of the clip."""
     stretch = fn.slice(waveform, start=integer(f"{name}.first_sample"), shape=config.local_samples, axes=[0])
     return log_mel(loudness(stretch, name), config.audio)

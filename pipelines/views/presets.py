@@ -1,10 +1,11 @@
 """What a loader's preset means: which views, from which part of a clip, in which order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.views.draws import ViewParameters, even_starts, fixed_views, random_starts, random_views
+from xkd.pipelines.views.example import BOTH, ExampleConfig, StreamName
 
 
 @dataclass(frozen=True)
@@ -12,25 +13,21 @@ class Preset:
     """What sets training apart from evaluation.
 
     `training` samples are shuffled, replaced when damaged, and fill whole batches only; `drop_short` leaves out those shorter than
-    `min_seconds`. The graph is built from `narrow(config)`. `starts` maps (spare audio samples, config, seed, epoch, sample id) to
-    the first audio samples of the clips, `views` maps (config, seed, epoch, sample id, aspect) to the parameters of their views.
+    `min_seconds`. Everything is made by `narrow(config, streams)`. `starts` maps (spare audio samples, narrowed config, seed,
+    epoch, sample id) to the first audio samples of the clips, `views` maps (narrowed config, seed, epoch, sample id, aspect) to the
+    parameters of their views.
     """
 
     training: bool
     drop_short: bool
-    narrow: Callable[[DataConfig], DataConfig]
-    starts: Callable[[int, DataConfig, int, int, int], list[int]]
-    views: Callable[[DataConfig, int, int, int, float], ViewParameters]
-
-
-def one_clip(config: DataConfig) -> DataConfig:
-    """The configuration of training: one clip a sample, and one global view of it."""
-    return config.model_copy(update={"eval_clips": 1, "eval_crops": 1})
+    narrow: Callable[..., ExampleConfig]
+    starts: Callable[[int, ExampleConfig, int, int, int], list[int]]
+    views: Callable[[ExampleConfig, int, int, int, float], ViewParameters]
 
 
 def global_only(config: DataConfig) -> DataConfig:
     """The configuration without local views."""
-    streams = {name: getattr(config, name) for name in ("video", "audio")}
+    streams = {name: getattr(config, name) for name in BOTH}
     local = {name: stream.local_view.model_copy(update={"count": 0}) for name, stream in streams.items()}
     update = {name: stream.model_copy(update={"local_view": local[name]}) for name, stream in streams.items()}
     return config.model_copy(update=update | {"aligned_locals": False})
@@ -44,15 +41,27 @@ def without_chance(config: DataConfig) -> DataConfig:
     return config.model_copy(update={"video": config.video.model_copy(update={"global_view": still})})
 
 
-def one_global_view(config: DataConfig) -> DataConfig:
-    return global_only(one_clip(config))
+def one_clip(config: DataConfig, streams: Sequence[StreamName] = BOTH) -> ExampleConfig:
+    return ExampleConfig.of(config, streams)
 
+
+def random_clips(config: DataConfig, streams: Sequence[StreamName] = BOTH) -> ExampleConfig:
+    return ExampleConfig.of(global_only(config), streams, config.train_clips)
+
+
+def fixed_clips(config: DataConfig, streams: Sequence[StreamName] = BOTH) -> ExampleConfig:
+    return ExampleConfig.of(without_chance(config), streams, config.eval_clips, config.eval_crops)
+
+
+RANDOM = {"starts": random_starts, "views": random_views}
+FIXED = {"starts": even_starts, "views": fixed_views}
 
 PRESETS = {
-    "pretrain": Preset(training=True, drop_short=True, narrow=one_clip, starts=random_starts, views=random_views),
-    "linear": Preset(training=True, drop_short=False, narrow=one_global_view, starts=random_starts, views=random_views),
-    "finetune": Preset(training=True, drop_short=False, narrow=one_global_view, starts=random_starts, views=random_views),
-    "eval": Preset(training=False, drop_short=False, narrow=without_chance, starts=even_starts, views=fixed_views),
+    "pretrain": Preset(training=True, drop_short=True, narrow=one_clip, **RANDOM),
+    "linear": Preset(training=True, drop_short=False, narrow=random_clips, **RANDOM),
+    "finetune": Preset(training=True, drop_short=False, narrow=random_clips, **RANDOM),
+    "svm": Preset(training=False, drop_short=False, narrow=random_clips, **RANDOM),
+    "eval": Preset(training=False, drop_short=False, narrow=fixed_clips, **FIXED),
 }
 
 # The method's views of the downstream protocols, as fields of DataConfig: what their configurations start from.
@@ -68,5 +77,22 @@ METHOD_VIEWS = {
             "global_view": {"volume": 0.2, "time_warp": 20, "freq_masks": 2, "time_masks": 2, "resize_crop": True},
         },
     },
+    "svm": {
+        "video": {"global_view": {"size": 112, "scale": (0.08, 1.0), "gray": 0.2}},
+        "audio": {"global_view": {"volume": 0.1}},
+    },
     "eval": {"video": {"global_view": {"size": 224}}, "eval_clips": 3, "eval_crops": 3},
 }
+
+
+def method_views(config: DataConfig, protocol: str) -> DataConfig:
+    """A run's settings with the method's views of a protocol of METHOD_VIEWS over them.
+
+    Raises ValueError where they do not fit the run's spectrograms.
+    """
+    return DataConfig.model_validate(_over(config.model_dump(), METHOD_VIEWS[protocol]))
+
+
+def _over(fields: Mapping, changes: Mapping) -> dict:
+    changed = {name: _over(fields[name], value) if isinstance(value, Mapping) else value for name, value in changes.items()}
+    return {**fields, **changed}

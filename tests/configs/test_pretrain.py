@@ -156,6 +156,7 @@ def ramp(modality, start, end):
 
 # What downstream protocols change, and pre-training leaves alone.
 DOWNSTREAM = {
+    "data.train_clips": 1,
     "data.eval_clips": 1,
     "data.eval_crops": 1,
     "data.video.global_view.rand_augment.ops": 0,

@@ -231,7 +231,7 @@ def test_evaluation_of_no_sample_with_both_streams_is_refused(tiny_shards, tmp_p
     shards = ShardSet.open(tiny_shards)
     samples = [change(stored(shards, index)) for index, change in enumerate((without_video, without_sound))]
     some = write_set(tmp_path / "set", samples, shards)
-    with pytest.raises(ValueError, match=rf"{some.folder}: none of 2 samples has both video and sound"):
+    with pytest.raises(ValueError, match=rf"{some.folder}: none of 2 samples has video and sound"):
         Loader(some, small(), preset="eval", batch_size=2)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.cores import LOCAL_RANKS, own_cores
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.graph import build_graph
 
 
@@ -46,7 +47,7 @@ def test_pipelines_share_a_rank_s_cores_where_nothing_else_is_configured(bound):
 
 def test_the_graph_has_that_many_threads(bound):
     def threads(**changes) -> int:
-        return build_graph(DataConfig(train="unused", **changes), batch_size=1, device="cpu").num_threads
+        return build_graph(ExampleConfig(train="unused", **changes), batch_size=1, device="cpu").num_threads
 
     assert threads() == own_cores()
     assert threads(num_threads=3) == 3

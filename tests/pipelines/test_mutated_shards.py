@@ -67,6 +67,11 @@ def stream(shards: ShardSet, preset: str, data: DataConfig) -> ExampleStream:
     return ExampleStream(shards, data, PRESETS[preset], batch_size=BATCH)
 
 
+def source(clean: ShardSet, preset: str) -> Source:
+    row = PRESETS[preset]
+    return Source(clean, row.narrow(config(clean.folder)), row, 0)
+
+
 def copy(clean: ShardSet, target: Path) -> None:
     """A copy of the set in which only the file `target` has bytes of its own; the rest are links."""
     target.parent.mkdir()
@@ -104,7 +109,7 @@ def outcome(clean, asked, folder: Path, mutation: Mutation, random, preset: str,
         marked = [
             place
             for epoch, step in mutated_steps(mutation.when, mutate, preset, config(folder, **reader))
-            for place in checked(step, asked[preset, epoch], Source(clean, config(clean.folder), PRESETS[preset], 0), epoch)
+            for place in checked(step, asked[preset, epoch], source(clean, preset), epoch)
         ]
     except ValueError as error:
         return "refused" if str(folder) in str(error) else f"refused without naming the folder: {error}"

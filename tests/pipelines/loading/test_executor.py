@@ -9,9 +9,9 @@ from xkd.pipelines.loading.executor import Executor
 from xkd.pipelines.shards.index import ShardSet
 from xkd.pipelines.shards.read import read_video
 from xkd.pipelines.views.draws import fixed_views
-from xkd.pipelines.views.presets import without_chance
+from xkd.pipelines.views.presets import fixed_clips
 
-CONFIG = without_chance(DataConfig(train="unused", clip_seconds=1.0, video={"global_view": {"size": 16}}, audio={"hop": 400}))
+CONFIG = fixed_clips(DataConfig(train="unused", clip_seconds=1.0, video={"global_view": {"size": 16}}, audio={"hop": 400}))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pytest
 
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loading.stages import Cost, graph_prefixes, profile
+from xkd.pipelines.views.presets import one_clip
 
 STAGES = ["read", "transfer", "decode", "augment", "sound", "finish", "loader"]
 
@@ -27,7 +28,7 @@ def test_a_stage_costs_what_it_adds():
 
 
 def test_the_last_prefix_is_the_whole_graph_and_each_holds_the_work_of_the_one_before():
-    prefixes = list(graph_prefixes(small()).values())
+    prefixes = list(graph_prefixes(one_clip(small())).values())
     assert list(prefixes[-1]) == ["video_global", "audio_global", "video_local", "audio_local"]
     assert prefixes == [["pcm"], ["pcm", "frames"], ["pcm", "video_global", "video_local"], prefixes[-1]]
 

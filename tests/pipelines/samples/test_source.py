@@ -10,10 +10,13 @@ from xkd.pipelines.config import DataConfig
 from xkd.pipelines.convert.sources import DATASETS, Dataset
 from xkd.pipelines.convert.sources.folder import list_folder
 from xkd.pipelines.convert.write import write_shards
-from xkd.pipelines.samples.source import Source, frame_stride, long_enough
+from xkd.pipelines.samples.source import Source, check_sample_rate, frame_stride, long_enough
 from xkd.pipelines.shards.index import ShardSet
-from xkd.pipelines.shards.read import read_audio, read_video
+from xkd.pipelines.shards.read import open_and_pread, read_audio, read_video
+from xkd.pipelines.views.example import BOTH
 from xkd.pipelines.views.presets import PRESETS
+
+STREAM_INPUTS = {"video": ("video", "frames"), "audio": ("audio", "pcm")}
 
 
 def configuration(clip_seconds=2.0, fps=4, **audio) -> DataConfig:
@@ -25,8 +28,9 @@ def configuration(clip_seconds=2.0, fps=4, **audio) -> DataConfig:
     )
 
 
-def source(shards, config, preset="pretrain", seed=0) -> Source:
-    return Source(shards, config, PRESETS[preset], seed)
+def source(shards, config, preset="pretrain", streams=BOTH) -> Source:
+    row = PRESETS[preset]
+    return Source(shards, row.narrow(config, streams), row, seed=0)
 
 
 def packets(video) -> list[bytes]:
@@ -42,7 +46,7 @@ def stored_numbers(sample, inputs) -> np.ndarray:
 @pytest.mark.parametrize(("start", "first_frame"), [(0, 0), (1999, 0), (2000, 1), (5000, 2), (32000, 16)])
 def test_picture_and_sound_start_together(shards, start, first_frame):
     fixed = replace(PRESETS["pretrain"], starts=lambda *purpose: [start])
-    inputs = Source(shards, configuration(clip_seconds=0.5, fps=8), fixed, 0)(0, 3).inputs
+    inputs = Source(shards, fixed.narrow(configuration(clip_seconds=0.5, fps=8)), fixed, 0)(0, 3).inputs
     assert stored_numbers(shards.sample(3), inputs).tolist() == [first_frame + k for k in range(4)]
     assert np.array_equal(inputs["pcm"], read_audio(shards.sample(3), start, 8000))
 
@@ -91,12 +95,12 @@ def test_a_rate_that_is_no_whole_part_of_the_stored_one_is_refused(shards, fps):
 
 def test_another_sample_rate_is_refused(shards):
     with pytest.raises(ValueError, match=r"audio.sample_rate 22050.*stores 16000"):
-        frame_stride(shards, configuration(sample_rate=22050))
+        check_sample_rate(shards, configuration(sample_rate=22050))
 
 
 def test_short_samples_are_found(shards):
-    assert len(long_enough(shards, 2.0)) == len(shards)
-    assert len(long_enough(shards, 2.6)) == 0
+    assert len(long_enough(shards, 2.0, BOTH)) == len(shards)
+    assert len(long_enough(shards, 2.6, BOTH)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -117,25 +121,69 @@ def write_with_streams(source, out, streams, **choices):
     return ShardSet.open(out)
 
 
-def test_samples_that_lack_a_stream_are_left_out(partly_silent, tmp_path):
+def test_samples_that_lack_a_stream_are_left_out_where_it_is_asked_for(partly_silent, tmp_path):
     shards = write_with_streams(partly_silent, tmp_path, "video, sound optional")
     assert len(shards) == 2
-    (index,) = long_enough(shards, 0.0)
+    (index,) = long_enough(shards, 0.0, BOTH)
     assert shards.sample(index).key.startswith("loud")
     assert source(shards, configuration())(0, index).inputs["pcm"].any()
+    assert long_enough(shards, 0.0, ("video",)).tolist() == [0, 1]
+    assert source(shards, configuration(), streams=("video",))(0, 1 - index).inputs["frames"].any()
 
 
-@pytest.mark.parametrize(("streams", "lacks"), [("video", "sound"), ("audio", "video")])
-def test_a_set_that_lacks_a_stream_is_refused(media_folder, tmp_path, streams, lacks):
-    shards = write_with_streams(media_folder, tmp_path, streams, limit=2)
-    with pytest.raises(ValueError, match=f"{tmp_path}: holds no {lacks}; loading needs clips with both streams"):
-        source(shards, configuration())
+@pytest.mark.parametrize(("stream", "lacks"), [("video", "sound"), ("audio", "video")])
+def test_a_set_of_one_stream_gives_it_and_no_other(media_folder, shards, tmp_path, stream, lacks):
+    alone = write_with_streams(media_folder, tmp_path, stream)
+    needs = "needs video and sound: give it other shards"
+    with pytest.raises(ValueError, match=f"{tmp_path}: holds no {lacks}; what loads it {needs}"):
+        source(alone, configuration())
+    other = {"video": "audio", "audio": "video"}[stream]
+    with pytest.raises(ValueError, match=f"holds no {lacks}; what loads it needs {lacks}"):
+        source(alone, configuration(), streams=(other,))
+    row = replace(PRESETS["pretrain"], starts=lambda *purpose: [2000])
+    inputs = Source(alone, row.narrow(configuration(fps=8), (stream,)), row, 0)(0, 0).inputs
+    both = Source(shards, row.narrow(configuration(fps=8)), row, 0)(0, 0).inputs
+    assert inputs.keys() == {name for name in both if name.startswith(STREAM_INPUTS[stream])}
+    if stream == "video":
+        assert stored_numbers(alone.sample(0), inputs).tolist() == list(range(1, 17))
+    else:
+        assert np.array_equal(inputs["pcm"], read_audio(alone.sample(0), 2000, 32000))
 
 
-def test_a_set_with_flac_is_refused(media_folder, tmp_path):
-    shards = write_with_streams(media_folder, tmp_path, "both", limit=2, audio="flac")
-    with pytest.raises(ValueError, match=r"its sound is stored as flac, .* again with --audio pcm16"):
-        source(shards, configuration())
+def test_a_stream_that_is_not_asked_for_is_not_read(shards):
+    for stream, other in (("video", "audio"), ("audio", "video")):
+        reads = []
+
+        def pread(path, offset, size, reads=reads):
+            reads.append((offset, offset + size))
+            return open_and_pread(path, offset, size)
+
+        row = PRESETS["pretrain"]
+        Source(shards, row.narrow(configuration(), (stream,)), row, 0, pread)(0, 3)
+        entry = getattr(shards.sample(3), other)
+        assert len(reads) == 1
+        assert all(end <= entry.offset or begin >= entry.offset + entry.size for begin, end in reads)
+
+
+def test_flac_and_pcm16_are_heard_alike(media_folder, shards, tmp_path):
+    flac = write_with_streams(media_folder, tmp_path, "both", audio="flac")
+    ids = {shards.sample(index).key: index for index in range(len(shards))}
+    config = configuration(clip_seconds=1.0).model_copy(update={"train_clips": 3})
+    for index in range(len(flac)):
+        place = ids[flac.sample(index).key]
+        for preset, streams in (("pretrain", BOTH), ("svm", BOTH), ("svm", ("audio",))):
+            found = source(flac, config, preset, streams=streams)(0, index, drawn_for=5).inputs["pcm"]
+            assert np.array_equal(found, source(shards, config, preset, streams=streams)(0, place, drawn_for=5).inputs["pcm"])
+            assert found.any()
+
+
+def test_several_clips_are_those_that_start_where_each_does(shards):
+    row = replace(PRESETS["svm"], starts=lambda *purpose: [8000, 0, 4000])
+    config = configuration(clip_seconds=0.5, fps=8).model_copy(update={"train_clips": 3})
+    inputs = Source(shards, row.narrow(config), row, 0)(0, 3).inputs
+    assert stored_numbers(shards.sample(3), inputs).tolist() == [*range(4, 8), *range(4), *range(2, 6)]
+    expected = [read_audio(shards.sample(3), start, 8000) for start in (8000, 0, 4000)]
+    assert np.array_equal(inputs["pcm"], np.concatenate(expected))
 
 
 def test_a_sample_that_stands_in_for_another_takes_its_draws(shards):

@@ -65,7 +65,8 @@ def test_the_depth_of_reading_ahead_changes_nothing(damaged, read_ahead):
 
 
 def test_an_example_is_that_of_its_sample_unchanged(damaged, healthy):
-    whole = Source(healthy, config(), PRESETS["pretrain"], 0)
+    preset = PRESETS["pretrain"]
+    whole = Source(healthy, preset.narrow(config()), preset, 0)
     with stream(damaged) as delivered:
         order = delivered._sampler.order(0)
         places = delivered._sampler.places()

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.views.draws import (
     LOCAL_AUDIO_STEP,
     ViewParameters,
@@ -14,8 +13,9 @@ from xkd.pipelines.views.draws import (
     random_starts,
     random_views,
 )
+from xkd.pipelines.views.example import ExampleConfig
 
-CONFIG = DataConfig(train="unused", video={"local_view": {"count": 2}}, audio={"local_view": {"count": 2}})
+CONFIG = ExampleConfig(train="unused", video={"local_view": {"count": 2}}, audio={"local_view": {"count": 2}})
 EVERYTHING = {
     "video": {"global_view": {"blur": 0.5, "erase": 0.5, "rand_augment": {"ops": 2}}, "local_view": {"erase": 0.9, "count": 2}},
     "audio": {"global_view": {"resize_crop": True, "time_warp": 20, "freq_masks": 2, "time_masks": 1}},
@@ -50,12 +50,12 @@ INTEGERS = ("first_frame", "first_sample", "operation", "magnitude", "negative",
 
 
 def test_parameters_have_the_types_that_dali_takes():
-    for name, value in all_drawn(DataConfig(train="unused", **EVERYTHING), 0, 0, 0, 1.0).items():
+    for name, value in all_drawn(ExampleConfig(train="unused", **EVERYTHING), 0, 0, 0, 1.0).items():
         assert value.dtype == (np.int32 if name.endswith(INTEGERS) else np.float32), name
 
 
 def test_parameters_depend_on_the_sample_the_epoch_and_the_seed_alone():
-    config = DataConfig(train="unused", **EVERYTHING)
+    config = ExampleConfig(train="unused", **EVERYTHING)
     reference = all_drawn(config, 1, 2, 3, 1.0)
     assert_same(reference, all_drawn(config, 1, 2, 3, 1.0))
     for other in [(0, 2, 3), (1, 0, 3), (1, 2, 0)]:
@@ -65,14 +65,14 @@ def test_parameters_depend_on_the_sample_the_epoch_and_the_seed_alone():
 
 
 def test_another_view_leaves_the_first_ones_as_they_were():
-    fewer = DataConfig(train="unused", video={"local_view": {"count": 1}}, audio={"local_view": {"count": 1}})
+    fewer = ExampleConfig(train="unused", video={"local_view": {"count": 1}}, audio={"local_view": {"count": 1}})
     more, few = all_drawn(CONFIG, 0, 0, 0, 1.0), all_drawn(fewer, 0, 0, 0, 1.0)
     assert few.keys() < more.keys()
     assert_same(few, {name: more[name] for name in few})
 
 
 def test_another_augmentation_leaves_the_others_as_they_were():
-    plain, rich = (all_drawn(DataConfig(train="unused", **fields), 0, 0, 0, 1.0) for fields in ({}, EVERYTHING))
+    plain, rich = (all_drawn(ExampleConfig(train="unused", **fields), 0, 0, 0, 1.0) for fields in ({}, EVERYTHING))
     assert plain.keys() < rich.keys()
     assert_same(plain, {name: rich[name] for name in plain})
 
@@ -102,7 +102,7 @@ def test_parameters_fill_their_range(name, low, high):
 @pytest.mark.parametrize(("step", "low", "high"), [("brightness", 0.6, 1.4), ("contrast", 0.6, 1.4)])
 def test_jitter_fills_its_range(step, low, high):
     still = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
-    config = DataConfig(train="unused", video={"mean": [0] * 3, "std": [1] * 3, "global_view": still | {step: 0.4}})
+    config = ExampleConfig(train="unused", video={"mean": [0] * 3, "std": [1] * 3, "global_view": still | {step: 0.4}})
     factors = 255 * drawn("video_global0.colour", config)[:, 0, 0]
     assert low <= factors.min() < low + 0.04
     assert high - 0.04 < factors.max() <= high + 1e-6
@@ -120,7 +120,7 @@ def test_views_are_flipped_greyed_and_blurred_as_often_as_configured():
 
 
 def test_the_noise_of_an_erased_rectangle_has_its_size_and_each_view_its_own():
-    config = DataConfig(train="unused", **EVERYTHING)
+    config = ExampleConfig(train="unused", **EVERYTHING)
     noises = [all_drawn(config, 0, 0, sample, 1.0) for sample in range(20)]
     for parameters in noises:
         for name, size in (("video_global0", 112), ("video_local0", 96)):
@@ -135,7 +135,7 @@ def test_the_noise_of_an_erased_rectangle_has_its_size_and_each_view_its_own():
 
 
 def test_what_is_configured_away_is_not_drawn():
-    config = DataConfig(train="unused", video={"local_view": {"count": 0}}, audio={"local_view": {"count": 0}})
+    config = ExampleConfig(train="unused", video={"local_view": {"count": 0}}, audio={"local_view": {"count": 0}})
     views = random_views(config, 0, 0, 0, 1.0)
     assert views.graph.keys() == {"video_global0.roi_start", "video_global0.roi_end", "audio_global0.volume"}
     assert views.after.keys() == {"video_global0.colour"}
@@ -152,13 +152,13 @@ def test_aligned_local_sounds_start_with_the_local_pictures():
 
 
 def test_an_aligned_sound_that_would_run_past_the_clip_starts_earlier():
-    longer = DataConfig(train="unused", aligned_locals=True, audio={"local_view": {"seconds": 2}})
+    longer = ExampleConfig(train="unused", aligned_locals=True, audio={"local_view": {"seconds": 2}})
     assert aligned_sample(longer, 24) == 2 * 16000
 
 
 @pytest.mark.parametrize(("aspect", "axis"), [(1.5, 1), (0.7, 0)])
 def test_evaluation_takes_its_crops_along_the_longer_side_of_every_clip(aspect, axis):
-    views = fixed_views(CONFIG.model_copy(update={"eval_clips": 2, "eval_crops": 3}), 0, 0, 0, aspect)
+    views = fixed_views(CONFIG.model_copy(update={"clips": 2, "crops": 3}), 0, 0, 0, aspect)
     starts = np.array([views.graph[f"video_global{k}.roi_start"] for k in range(6)])
     ends = np.array([views.graph[f"video_global{k}.roi_end"] for k in range(6)])
     spare = 1 - min(aspect, 1 / aspect)
@@ -179,7 +179,19 @@ def test_evaluation_draws_nothing_and_takes_the_centre_by_default():
     ("clips", "spare", "starts"), [(1, 1001, [500]), (2, 1000, [0, 1000]), (3, 1001, [0, 500, 1001]), (3, 0, [0, 0, 0])]
 )
 def test_evaluation_clips_are_spread_over_the_sample(clips, spare, starts):
-    assert even_starts(spare, CONFIG.model_copy(update={"eval_clips": clips}), 0, 0, 0) == starts
+    assert even_starts(spare, CONFIG.model_copy(update={"clips": clips}), 0, 0, 0) == starts
+
+
+def test_more_clips_leave_the_first_ones_as_they_were():
+    one, three = (ExampleConfig(train="unused", clips=clips, **EVERYTHING) for clips in (1, 3))
+    few, more = all_drawn(one, 0, 0, 0, 1.0), all_drawn(three, 0, 0, 0, 1.0)
+    assert few.keys() < more.keys()
+    assert_same(few, {name: more[name] for name in few})
+    for name in ("video_global{}.roi_start", "video_global{}.colour", "audio_global{}.volume", "audio_global{}.warp"):
+        assert len({more[name.format(k)].tobytes() for k in range(3)}) == 3, name
+    starts = random_starts(10**6, three, 0, 0, 0)
+    assert starts[:1] == random_starts(10**6, one, 0, 0, 0)
+    assert len(set(starts)) == 3
 
 
 def test_clips_start_anywhere_in_the_spare_time():

@@ -1,12 +1,12 @@
 import numpy as np
 import torch
 
-from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loading.buffers import Buffers
 from xkd.pipelines.views.draws import random_views
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.finish import finish
 
-CONFIG = DataConfig(
+CONFIG = ExampleConfig(
     train="unused",
     clip_seconds=1.0,
     video={

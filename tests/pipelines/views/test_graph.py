@@ -14,6 +14,7 @@ from nvidia.dali.ops._names import _schema_name
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loading.buffers import Buffers
 from xkd.pipelines.loading.executor import Executor
+from xkd.pipelines.views.example import ExampleConfig
 from xkd.pipelines.views.finish import finish
 from xkd.pipelines.views.graph import DEVICES, _graph, frame_inputs, output_names
 from xkd.pipelines.views.presets import METHOD_VIEWS, PRESETS
@@ -41,12 +42,12 @@ def encoded():
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def configuration(local=None, local_sound=None, eval_clips=1, eval_crops=1, **view) -> DataConfig:
-    return DataConfig(
+def configuration(local=None, local_sound=None, clips=1, crops=1, **view) -> ExampleConfig:
+    return ExampleConfig(
         train="unused",
         clip_seconds=1.0,
-        eval_clips=eval_clips,
-        eval_crops=eval_crops,
+        clips=clips,
+        crops=crops,
         video={"global_view": {"size": SIZE} | view, "local_view": {"count": 0, "blur": 0} | (local or {})},
         audio={"hop": 400, "local_view": local_sound or {"count": 0}},
     )
@@ -57,9 +58,9 @@ def run(config, encoded, frames=range(8), pcm=None, **parameters) -> dict[str, n
     inputs = {
         "video": encoded,
         "frames": np.array(frames, np.int32),
-        "pcm": np.zeros(config.eval_clips * 16000, np.int16) if pcm is None else pcm,
+        "pcm": np.zeros(config.clips * 16000, np.int16) if pcm is None else pcm,
     }
-    inputs |= {f"audio_global{k}.volume": np.float32(1) for k in range(config.eval_clips)}
+    inputs |= {f"audio_global{k}.volume": np.float32(1) for k in range(config.clips)}
     for name, value in parameters.items():
         kind = np.int32 if "first" in name else np.float32
         inputs[name.replace("__", ".")] = np.array(value, kind)
@@ -67,7 +68,7 @@ def run(config, encoded, frames=range(8), pcm=None, **parameters) -> dict[str, n
     executor = Executor(config, batch_size=1, device="cpu")
     executor.put([inputs])
     views = finish(executor.take(), [after], config, Buffers())
-    return {name: (value if config.eval_clips > 1 else value[0]).numpy() for name, value in views.items()}
+    return {name: (value if config.clips > 1 else value[0]).numpy() for name, value in views.items()}
 
 
 def view(name, **parameters):
@@ -206,7 +207,7 @@ def test_local_sounds_are_stretches_of_the_clip_at_their_own_volume(encoded):
 
 
 def test_clips_and_crops_of_evaluation_follow_each_other(encoded, stored):
-    config = configuration(eval_clips=2, eval_crops=3)
+    config = configuration(clips=2, crops=3)
     boxes = [{"roi_start": (0, x), "roi_end": (1, x + 0.5)} for x in (0, 0.25, 0.5)]
     parameters = {name: value for k in range(6) for name, value in view(f"video_global{k}", **boxes[k % 3]).items()}
     pcm = np.random.default_rng(0).integers(-8000, 8000, 32000).astype(np.int16)
@@ -223,12 +224,15 @@ def test_clips_and_crops_of_evaluation_follow_each_other(encoded, stored):
 
 def test_outputs_follow_the_configuration():
     assert output_names(configuration()) == ("video_global", "audio_global")
-    assert output_names(DataConfig(train="unused")) == ("video_global", "audio_global", "video_local", "audio_local")
+    assert output_names(ExampleConfig(train="unused")) == ("video_global", "audio_global", "video_local", "audio_local")
+    assert output_names(ExampleConfig(train="unused", streams=("video",))) == ("video_global", "video_local")
+    assert output_names(ExampleConfig(train="unused", streams=("audio",))) == ("audio_global", "audio_local")
 
 
 GPU_CONFIGS = {
-    "pretrain": DataConfig(train="unused", crop_from="resized"),
+    "pretrain": ExampleConfig(train="unused", crop_from="resized"),
     "finetune": PRESETS["finetune"].narrow(DataConfig(train="unused", **METHOD_VIEWS["finetune"])),
+    "svm": PRESETS["svm"].narrow(DataConfig(train="unused", train_clips=2, **METHOD_VIEWS["svm"])),
     "eval": PRESETS["eval"].narrow(DataConfig(train="unused", **METHOD_VIEWS["eval"])),
 }
 
