@@ -103,9 +103,10 @@ def pretrain(args):
     from xkd.train.config import PretrainConfig
 
     config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
+    from xkd.train.pretraining import PretrainJob
     from xkd.train.run import train
 
-    return train(config)
+    return train(PretrainJob, config)
 
 
 def evaluate(args):
