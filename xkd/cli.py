@@ -113,7 +113,7 @@ def launch(args):
     from xkd.launch.start import start
 
     choices = {name: getattr(args, name) for name in ("ranks", "master_addr", "master_port")}
-    return start(args.config, args.overrides, listed=args.hostfile, dry_run=args.dry_run, **choices)
+    return start(args.config, args.overrides, listed=args.hostfile, doctor=args.doctor, dry_run=args.dry_run, **choices)
 
 
 def evaluate(args):
@@ -274,6 +274,7 @@ COMMANDS = (
             argument("--hostfile", type=Path, metavar="FILE", help="lines `host slots=8`: machines to start through pdsh and ssh"),
             argument("--master-addr", metavar="HOST", help="where the ranks meet (default: the first machine)"),
             argument("--master-port", type=_positive, metavar="PORT", help="and on which port (default: one that should be free)"),
+            argument("--doctor", action="store_true", help="run `xkd doctor` on all ranks in place of training"),
             argument("--dry-run", action="store_true", help="show the command; start nothing"),
             *_CONFIG,
         ),

@@ -12,7 +12,7 @@ from deepspeed.launcher import runner
 from xkd.jobs import JOBS
 from xkd.launch.plan import MODULES, Machine, Order, plan
 
-ORDER = Order("pretrain", ("my.yaml", "optim.lr=1e-4"), Path("runs/my"))
+ORDER = Order("xkd.train", ("my.yaml", "optim.lr=1e-4"), Path("runs/my"))
 CPUS = Machine({"PATH": os.environ["PATH"]}, gpus=0, cpus=16, free_port=4321)
 GPUS = replace(CPUS, gpus=8)
 STEP = {

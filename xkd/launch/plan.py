@@ -12,6 +12,7 @@ from xkd.launch.slurm import Step, find_step
 
 RUNNER = (sys.executable, "-m", "deepspeed.launcher.runner")
 MODULES = {"pretrain": "xkd.train"}  # what every rank runs, by the `job` of the configuration
+DOCTOR = "xkd.doctor"
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Order:
-    """What to start: a job's configuration file with its overrides. What is None is found out."""
+    """What to start: a module on every rank, for a configuration file with its overrides. What is None is found out."""
 
-    job: str
+    module: str
     arguments: Sequence[str]
     run_dir: Path
     hostfile: Path | None = None
@@ -135,4 +136,4 @@ def _threads(machine: Machine, ranks: int) -> dict[str, str]:
 
 
 def _rest(order: Order, arguments: Sequence[str] | None = None) -> tuple[str, ...]:
-    return ("--no_local_rank", "--log_level", "warning", "--module", MODULES[order.job], *(arguments or order.arguments))
+    return ("--no_local_rank", "--log_level", "warning", "--module", order.module, *(arguments or order.arguments))
