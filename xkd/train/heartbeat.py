@@ -42,6 +42,11 @@ class Progress:
         self.start = step
         self.now = Moment(step, "data", time.monotonic())
 
+    def begin(self, step: int) -> None:
+        """Goes on from `step`, the first of this start."""
+        self.start = step
+        self.enter("data", step)
+
     def enter(self, phase: str, step: int | None = None) -> None:
         """Begins one of PHASES; with `step`, after so many steps."""
         assert phase in PHASES
