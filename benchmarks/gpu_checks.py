@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xkd.benchmarks import gpu_kernels, gpu_loader, nvdec
+from xkd.benchmarks import gpu_kernels, gpu_loader
 from xkd.benchmarks.decode import Work, dali_pipeline, encoded_files, measure_work
 from xkd.benchmarks.findings import Context, Findings
 from xkd.benchmarks.gpu_media import DESCRIPTION, SIZES, MediaSet
 from xkd.benchmarks.harness import measure
+from xkd.pipelines.media import nvdec
 
 NVDEC_CODECS = ("vp9", "h264", "hevc")
 CPU_CODECS = ("vp9", "mjpeg", "jpeg")

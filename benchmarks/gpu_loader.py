@@ -151,6 +151,7 @@ def fed_steps(config, layout: dict, steps: int = STEPS) -> Iterator[Findings]:
     from xkd.pipelines.shards.index import ShardSet
     from xkd.train.distributed import claim_device, find_place
     from xkd.train.engine import join_process_group
+    from xkd.train.pretraining import Pretraining
     from xkd.train.trainer import Trainer
 
     place, batch = find_place(), config.train.global_batch
@@ -159,7 +160,7 @@ def fed_steps(config, layout: dict, steps: int = STEPS) -> Iterator[Findings]:
     try:
         data = config.data.model_copy(update=layout)
         with Loader(ShardSet.open(data.train), data, preset="pretrain", batch_size=batch, device=device) as loader:
-            trainer, numbers = Trainer(config, place, steps_per_epoch=len(loader)), count()
+            trainer, numbers = Trainer(Pretraining(config, place, steps_per_epoch=len(loader))), count()
             at_hand = cycle(list(islice(loader.epoch(0), 2)))
             from_loader = chain.from_iterable(map(loader.epoch, count(1)))
 

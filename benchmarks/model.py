@@ -18,7 +18,7 @@ from xkd.model.xkd import OTHER, XKD
 from xkd.train import ema
 from xkd.train.clipping import clip_per_tensor
 from xkd.train.config import PretrainConfig
-from xkd.train.trainer import param_groups
+from xkd.train.pretraining import param_groups
 
 OURS, PLAIN = "xkd", "straightforward"
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4  # relative, in float32; gradients by the norm of each tensor

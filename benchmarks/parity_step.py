@@ -68,7 +68,7 @@ def _clip_norms(golden: Golden, tensors: Mapping[str, Tensor], largest: float) -
 
 def step(xkd: XKD, settings: StepSettings) -> None:
     """The trainer's clip, AdamW and teachers' update on gradients that are there, without its engine."""
-    from xkd.train.trainer import param_groups  # loads DeepSpeed and DALI
+    from xkd.train.pretraining import param_groups  # loads DeepSpeed and DALI
 
     named = {name: parameter for name, parameter in xkd.named_parameters() if parameter.requires_grad}
     clipped = [settings.clip.scope == "all" or xkd.is_student_parameter(name) for name in named]

@@ -23,8 +23,8 @@ from xkd.train.distributed import claim_device, find_place
 from xkd.train.engine import join_process_group, precision_of
 from xkd.train.meter import Meter, memory
 from xkd.train.metrics import MetricsWriter
-from xkd.train.trainer import Trainer, len_of_micro_batch
-from xkd.train.utilisation import Utilisation
+from xkd.train.pretraining import PretrainJob
+from xkd.train.trainer import Trainer
 
 NUM_BATCHES = 4
 # What a call of the engine, or of its `zero`, is the end of: the part before it, and the part that it is.
@@ -102,12 +102,12 @@ def setup(work: Work, provider: str) -> Iterator[Round]:
         batches = cycle([batch for epoch in range(NUM_BATCHES) for batch in islice(loader.epoch(epoch), 1)])
     join_process_group()
     try:
-        trainer = Trainer(config, place, steps_per_epoch=len(shards) // batch_size)
-        meter = Meter(loader, Utilisation.of(config, place.world_size), clips_per_step=batch_size, step=0)
-        clips = len_of_micro_batch(config, place)
+        job = PretrainJob(config, place)
+        trainer = Trainer(job.open_task(len(shards) // batch_size))
+        meter = Meter(loader, job.utilisation(), clips_per_step=batch_size, step=0)
         with tempfile.TemporaryDirectory() as run_dir:
             logged = config.model_copy(update={"run_dir": Path(run_dir)})
-            with MetricsWriter(logged, clips=clips, total_steps=work.total, start_step=0, enabled=True) as metrics:
+            with MetricsWriter(logged, alarm=job.open_alarm(), total_steps=work.total, start_step=0, enabled=True) as metrics:
                 yield Training(work, trainer, batches, meter, metrics)
     finally:
         dist.destroy_process_group()

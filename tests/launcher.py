@@ -7,8 +7,13 @@ import sys
 from xkd.train.distributed import free_port
 
 
-def launch(config, *overrides, ranks=2):
-    """Runs `deepspeed ... --module xkd.train CONFIG OVERRIDES` to its end and returns its exit code and what it wrote."""
+def command(config, *overrides, ranks=2):
+    """`deepspeed ... --module xkd.train CONFIG OVERRIDES`, on a port of its own."""
     options = ("--num_accelerators", str(ranks), "--master_port", str(free_port()), "--log_level", "error")
-    command = (sys.executable, "-m", "deepspeed.launcher.runner", *options, "--module", "xkd.train", config, *overrides)
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return (sys.executable, "-m", "deepspeed.launcher.runner", *options, "--module", "xkd.train", config, *overrides)
+
+
+def launch(config, *overrides, ranks=2):
+    """Runs it to its end and returns its exit code and what it wrote."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command(config, *overrides, ranks=ranks), capture_output=True, text=True, env=environment)

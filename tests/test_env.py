@@ -10,8 +10,8 @@ from xkd import env
 
 def test_the_record_can_be_written_as_json_and_has_every_version():
     record = json.loads(json.dumps(env.environment()))
-    assert {"xkd", "python", "torch", "deepspeed", "dali", "av", "triton", "cpu", "gpus", "commit"} <= record.keys()
-    assert all(record[name] for name in ("xkd", "torch", "deepspeed", "dali", "av", "triton", "cpu"))
+    assert {"gpus", "driver", "commit"} <= record.keys()
+    assert all(record[name] for name in ("xkd", "torch", "deepspeed", "dali", "av", "triton", "platform", "cpu", "memory_gib"))
 
 
 @pytest.fixture
@@ -44,3 +44,24 @@ def test_without_history_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(env, "_CHECKOUT", tmp_path)
     monkeypatch.delenv("XKD_COMMIT", raising=False)
     assert env.commit() is None
+
+
+def test_a_bug_report_has_the_variables_that_change_a_run_and_no_secrets(monkeypatch):
+    for name, value in {
+        "NCCL_SOCKET_IFNAME": "eth0",
+        "SLURM_JWT": "hush-1",
+        "XKD_TOKEN": "hush-2",
+        "HOME_OF_MINE": "hush-3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    shown = env.bug_report()
+    assert {"NCCL_SOCKET_IFNAME=eth0", "SLURM_JWT=(hidden)", "XKD_TOKEN=(hidden)"} <= set(shown["variables"])
+    assert "hush" not in str(shown)
+    assert shown["safetensors"]
+
+
+def test_a_bug_report_says_what_cuda_torch_has():
+    import torch
+
+    found = env.torch_cuda()
+    assert found.startswith(torch.version.cuda or "none")

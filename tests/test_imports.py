@@ -15,6 +15,7 @@ NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
 FEATURES = {"xkd.features", "xkd.neighbours"}
 RUNNING = NETWORK | FEATURES | {"xkd.train", "xkd.pipelines"}
 COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
+COMMANDS |= {"xkd.doctor", "xkd.launch"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
 MAY_IMPORT = {
@@ -28,6 +29,9 @@ MAY_IMPORT = {
     "xkd.features": {"xkd.pipelines"},
     "xkd.neighbours": set(),
     "xkd.train": RUNNING,
+    "xkd.launch": RUNNING | {"xkd.launch", "xkd.jobs"},
+    "xkd.doctor": RUNNING | {"xkd.doctor"},
+    "xkd.doctor.__main__": COMMANDS,
     "xkd.eval": RUNNING | {"xkd.eval"},
     "xkd.visualize": RUNNING | {"xkd.eval"},
     "xkd.report": RUNNING | {"xkd.eval", "xkd.visualize"},

@@ -103,9 +103,17 @@ def pretrain(args):
     from xkd.train.config import PretrainConfig
 
     config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
+    from xkd.train.pretraining import PretrainJob
     from xkd.train.run import train
 
-    return train(config)
+    return train(PretrainJob, config)
+
+
+def launch(args):
+    from xkd.launch.start import start
+
+    choices = {name: getattr(args, name) for name in ("ranks", "master_addr", "master_port")}
+    return start(args.config, args.overrides, listed=args.hostfile, doctor=args.doctor, dry_run=args.dry_run, **choices)
 
 
 def evaluate(args):
@@ -143,10 +151,23 @@ def config_show(args):
 
 
 def env(args):
-    from xkd.env import environment
+    from xkd.env import bug_report
 
-    for name, value in environment().items():
+    for name, value in bug_report().items():
         sys.stdout.write(f"{name}: {', '.join(value) if isinstance(value, list) else value}\n")
+
+
+def doctor(args):
+    from xkd.config import load
+    from xkd.doctor.run import diagnose
+    from xkd.train.config import PretrainConfig
+
+    found = diagnose(load(args.config, args.overrides, {"pretrain": PretrainConfig}) if args.config else None)
+    sys.stdout.write(found.text)
+    sys.stdout.flush()
+    if found.hangs:  # what has hung would keep the process from ending
+        os._exit(FAILED)
+    return DONE if found.healthy else FAILED
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -244,6 +265,20 @@ COMMANDS = (
         ),
     ),
     Command("train", "pre-train", pretrain, (*_CONFIG, _LOCAL_RANK)),
+    Command(
+        "launch",
+        "train through deepspeed: on this machine, a hostfile's or a SLURM job's",
+        launch,
+        (
+            argument("--ranks", type=_positive, metavar="N", help="processes a machine (default: one a GPU, or one without GPUs)"),
+            argument("--hostfile", type=Path, metavar="FILE", help="lines `host slots=8`: machines to start through pdsh and ssh"),
+            argument("--master-addr", metavar="HOST", help="where the ranks meet (default: the first machine)"),
+            argument("--master-port", type=_positive, metavar="PORT", help="and on which port (default: one that should be free)"),
+            argument("--doctor", action="store_true", help="run `xkd doctor` on all ranks in place of training"),
+            argument("--dry-run", action="store_true", help="show the command; start nothing"),
+            *_CONFIG,
+        ),
+    ),
     Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
     Command(
         "report",
@@ -264,7 +299,17 @@ COMMANDS = (
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
-    Command("env", "print versions, hardware and commit", env),
+    Command("env", "print what a report of a bug needs: versions, hardware, commit, variables", env),
+    Command(
+        "doctor",
+        "look whether this machine, or every node of a launch, can train",
+        doctor,
+        (
+            argument("config", metavar="CONFIG", nargs="?", help="of the run: yaml file, or its path below configs/"),
+            *_CONFIG[1:],
+            _LOCAL_RANK,
+        ),
+    ),
 )
 
 
@@ -294,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argparse itself exits with 2 on wrong usage."""
     root = parser()
     args, rest = root.parse_known_args(arguments)
+    if "overrides" in args:  # argparse takes none of those that follow an option
+        args.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
     if rest and not args.command.passes_rest:
         root.error(f"unrecognized arguments: {' '.join(rest)} (see `xkd {args.command.name} --help`)")
     args.rest = rest

@@ -16,7 +16,7 @@ def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
     With `stage_dir` or `cache_dir` its files are kept there, and a staged set is copied wholly before this returns. Raises
     StorageError where that fails, ValueError where location and settings do not fit.
     """
-    location = _plain(location)
+    location = plain_location(location)
     if data.stage_dir:
         cache = ShardCache(open_remote(location, data.allow_pipe), data.stage_dir, evicts=False)
         cache.stage()
@@ -35,7 +35,7 @@ def open_shards(location: str | Path, data: DataConfig) -> ShardSet:
 
 def check_shards(location: str | Path, data: DataConfig) -> None:
     """Raise the errors of `open_shards` for a set that is not there, without copying it."""
-    location = _plain(location)
+    location = plain_location(location)
     if is_remote(location):
         fetch_manifest(open_remote(location, data.allow_pipe))
     else:
@@ -47,7 +47,7 @@ def is_remote(location: str) -> bool:
     return location.startswith(PIPE) or "://" in location
 
 
-def _plain(location: str | Path) -> str:
+def plain_location(location: str | Path) -> str:
     """The location, of a file URL its path. Raises ValueError for a file URL of another form, which would name another folder."""
     location = str(location)
     if location.startswith(_FILE_URL):

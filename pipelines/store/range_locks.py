@@ -16,6 +16,8 @@ class LockFile:
     Ranges need not exist in the file. The locks of a holder end when it is closed, collected, or its process ends.
     """
 
+    _descriptor: int | None = None
+
     def __init__(self, path: Path):
         """Raises OSError where the file cannot be made or its file system has no such locks."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

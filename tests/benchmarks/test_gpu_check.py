@@ -2,10 +2,11 @@ import json
 
 import pytest
 
-from xkd.benchmarks import gpu_check, gpu_media, nvdec
+from xkd.benchmarks import gpu_check, gpu_media
 from xkd.benchmarks.gpu_check import Outcome, brief, report, run_inside, run_one
 from xkd.benchmarks.gpu_checks import CHECKS, Check, Findings
 from xkd.benchmarks.results import Recorder, read_csv
+from xkd.pipelines.media import nvdec
 
 ON_GPU = [check.name for check in CHECKS if "gpu" in check.needs]
 

@@ -57,7 +57,7 @@ def test_a_codec_whose_encoder_is_missing_is_left_out_and_its_absence_told(tmp_p
 def test_media_are_read_and_checks_are_listed_without_pyav(media):
     script = (
         "import sys; sys.modules['av'] = None\n"
-        "from xkd.benchmarks import decode, gpu_check, gpu_media, harness, nvdec, results\n"
+        "from xkd.benchmarks import decode, gpu_check, gpu_media, harness, results\n"
         f"media = gpu_media.MediaSet.open({str(media)!r})\n"
         "assert len(media.videos('vp9', 128)) == len(media.pictures(128)) == 2\n"
         "with gpu_check.media_folder(None) as made: assert made is None\n"

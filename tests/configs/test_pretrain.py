@@ -11,7 +11,7 @@ from tests.flat import flat
 from tests.launcher import launch
 from xkd.config import load
 from xkd.train.config import PretrainConfig
-from xkd.train.trainer import schedule
+from xkd.train.pretraining import schedule
 
 VARIANTS = ("xkd", "xkd_mas", "xkd_mats")
 

@@ -14,6 +14,7 @@ import torch
 from tests.train.plain import STEPS_PER_EPOCH, TERMS, Track, arrays, batch_of, configuration, train_plainly
 from tests.train.ranks import on_ranks
 from xkd.train.distributed import Place
+from xkd.train.pretraining import Pretraining
 from xkd.train.trainer import Trainer
 
 STEPS = 20
@@ -59,7 +60,7 @@ class Errors:
 def train(place: Place, overrides: Sequence[str], steps: int, poisoned: Sequence[int] = ()) -> Track:
     """The same steps by the trainer, on the clips of this rank."""
     config = configuration(overrides)
-    trainer = Trainer(config, place, STEPS_PER_EPOCH)
+    trainer = Trainer(Pretraining(config, place, STEPS_PER_EPOCH))
     numbers = [trainer.step(batch_of(config, step, place, poisoned), step) for step in range(steps)]
     return Track(numbers, arrays(trainer.weights()))
 
@@ -117,7 +118,7 @@ def ema_errors(stage: int, precision: str) -> EmaErrors:
 
 
 def _average(place: Place, overrides: Sequence[str]) -> EmaErrors:
-    trainer = Trainer(configuration(overrides), place, STEPS_PER_EPOCH)
+    trainer = Trainer(Pretraining(configuration(overrides), place, STEPS_PER_EPOCH))
     names = [name for name, _ in trainer.model.named_parameters() if "_teacher." in name]
     rounded = {name: weight.clone() for name, weight in trainer.weights() if name in names}
     exact = {name: weight.double() for name, weight in rounded.items()}

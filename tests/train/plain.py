@@ -14,7 +14,7 @@ from xkd.model.xkd import XKD
 from xkd.pipelines.loader import Batch
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place
-from xkd.train.trainer import schedule
+from xkd.train.pretraining import schedule
 
 BATCH, STEPS_PER_EPOCH = 8, 10
 ALONE = Place(rank=0, local_rank=0, world_size=1)

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from tests.train.plain import configuration
 from xkd.train.distributed import Place
-from xkd.train.run import _check
+from xkd.train.pretraining import PretrainJob
+from xkd.train.run import check
 
 REFUSED = {
     "bf16 without masters": (
@@ -61,7 +62,7 @@ def test_a_wrong_combination_is_refused(name):
 def test_what_does_not_fit_the_ranks_is_refused_before_they_meet(name):
     ranks, overrides, message = REFUSED_ON_RANKS[name]
     with pytest.raises(ValueError, match=message):
-        _check(configuration(overrides), Place(0, 0, ranks))
+        check(PretrainJob(configuration(overrides), Place(0, 0, ranks)))
     assert not dist.is_initialized()
 
 

@@ -16,10 +16,11 @@ engines = pytest.mark.parametrize(("stage", "precision"), ENGINES)
 
 
 def trainer_of(place, stage, precision):
+    from xkd.train.pretraining import Pretraining
     from xkd.train.trainer import Trainer
 
     overrides = (f"deepspeed.zero_stage={stage}", f"train.precision={precision}", "train.max_skipped_steps=2")
-    return Trainer(configuration(overrides), place, STEPS_PER_EPOCH)
+    return Trainer(Pretraining(configuration(overrides), place, STEPS_PER_EPOCH))
 
 
 def steps(trainer, first, last):

@@ -5,13 +5,16 @@ import math
 
 from xkd.config import load
 from xkd.train.config import PretrainConfig
+from xkd.train.distributed import Place
 from xkd.train.metrics import MetricsWriter
+from xkd.train.pretraining import PretrainJob
 
 
 def writer(run_dir, *fields, start_step=0, enabled=True):
     config = load("configs/pretrain/demo.yaml", [f"run_dir={run_dir}", *fields], {"pretrain": PretrainConfig})
     run_dir.mkdir(exist_ok=True)
-    return MetricsWriter(config, clips=16, total_steps=10, start_step=start_step, enabled=enabled)
+    alarm = PretrainJob(config, Place(0, 0, 1)).open_alarm()
+    return MetricsWriter(config, alarm=alarm, total_steps=10, start_step=start_step, enabled=enabled)
 
 
 def record(run_dir, start_step, losses):

@@ -16,7 +16,7 @@ from tests.train.parity import (
     on_two_ranks,
 )
 from tests.train.plain import STEPS_PER_EPOCH, configuration
-from xkd.train.trainer import schedule
+from xkd.train.pretraining import schedule
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -54,7 +54,7 @@ def test_weights_and_biases_is_not_imported_unasked(tmp_path):
         "import sys; from xkd.config import load; from xkd.train.config import PretrainConfig; "
         "from xkd.train.metrics import MetricsWriter; "
         f"config = load('configs/pretrain/demo.yaml', ['run_dir={tmp_path}'], {{'pretrain': PretrainConfig}}); "
-        "MetricsWriter(config, clips=2, total_steps=2, start_step=0, enabled=True).close(); print('wandb' in sys.modules)"
+        "MetricsWriter(config, total_steps=2, start_step=0, enabled=True).close(); print('wandb' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -15,7 +15,8 @@ from xkd.pipelines.shards.index import ShardSet
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import find_place
 from xkd.train.engine import join_process_group
-from xkd.train.trainer import NonFinite, Trainer, schedule
+from xkd.train.pretraining import Pretraining
+from xkd.train.trainer import NonFinite, Trainer
 
 STEPS = 3
 BATCH = 4
@@ -43,7 +44,7 @@ def prepared(shards, stage):
     join_process_group()
     with Loader(ShardSet.open(shards), config.data, preset="pretrain", batch_size=BATCH, seed=config.seed) as loader:
         batches = list(islice(loader.epoch(0), STEPS))
-    return Trainer(config, place, steps_per_epoch=len(batches)), batches
+    return Trainer(Pretraining(config, place, steps_per_epoch=len(batches))), batches
 
 
 def plain_step(model: XKD, optimizer, batch, step, values, config):
@@ -80,7 +81,7 @@ def compare_with_plain_torch(_, shards, stage):
     groups = [{"params": decayed, "weight_decay": config.optim.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=config.optim.betas)
     for step, batch in enumerate(batches):
-        values = schedule(config, step, trainer.steps_per_epoch)
+        values = trainer.task.schedule(step)
         found = trainer.step(batch, step)
         expected = plain_step(model, optimizer, batch, step, values, config)
         assert found["loss"] == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The configuration of a pre-training run: everything that `xkd train` reads."""
+"""The configuration of a training run, and of a pre-training run: everything that `xkd train` reads."""
 
 from pathlib import Path
 from typing import Literal
@@ -105,22 +105,37 @@ class DeepSpeedConfig(Settings):
         return self
 
 
-class PretrainConfig(Settings):
-    """One pre-training run (`job: pretrain`)."""
+class TrainingConfig(Settings):
+    """What every kind of training run is told (one class a `job`)."""
 
-    job: Literal["pretrain"]
+    job: str
     run_dir: Path = Field(description="where checkpoints, metrics and state.json go")
     seed: int = Field(0, ge=0, description="seed of initialisation, sample order, augmentation and masks")
     data: DataConfig
+    train: RunConfig = RunConfig()
+    log: LogConfig = LogConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+
+    @model_validator(mode="after")
+    def _check_precision(self):
+        if self.train.precision == "bf16" and self.deepspeed.zero_stage == 0:
+            raise ValueError(
+                "train.precision: 'bf16' has no fp32 masters at deepspeed.zero_stage 0, and small updates would be rounded away: "
+                "set zero_stage to 1, 2 or 3, or precision to autocast"
+            )
+        return self
+
+
+class PretrainConfig(TrainingConfig):
+    """One pre-training run (`job: pretrain`)."""
+
+    job: Literal["pretrain"]
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     clip: ClipConfig = ClipConfig()
     ema: EmaConfig = EmaConfig()
-    train: RunConfig = RunConfig()
-    log: LogConfig = LogConfig()
     probe: ProbeConfig = ProbeConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
 
     @model_validator(mode="after")
     def _check(self):
@@ -136,11 +151,6 @@ class PretrainConfig(Settings):
                 "set data.test to a shard folder that is not trained on, or remove probe.every_epochs"
             )
         stage = self.deepspeed.zero_stage
-        if self.train.precision == "bf16" and stage == 0:
-            raise ValueError(
-                "train.precision: 'bf16' has no fp32 masters at deepspeed.zero_stage 0, and small updates would be rounded away: "
-                "set zero_stage to 1, 2 or 3, or precision to autocast"
-            )
         if self.ema.form not in (None, EMA_FORM[stage]):
             raise ValueError(
                 f"ema.form: {self.ema.form!r} cannot be had at deepspeed.zero_stage {stage}, whose ranks have "

@@ -1,4 +1,4 @@
-"""The teachers' exponential moving average of the students."""
+"""Exponential moving averages: parameters that follow others, as teachers follow students."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,39 +19,39 @@ def update(pairs: Iterable[tuple[Tensor, Tensor]], momentum: float) -> None:
     torch._foreach_lerp_(teachers, students, 1 - momentum)
 
 
-class Teachers:
-    """The averages in float32, one (teacher, student) pair of parameters each, shared out over the ranks as the parameters are.
+class Averages:
+    """The averages in float32, one (average, followed) pair of parameters each, shared out over the ranks as the parameters are.
 
-    Where the network's own teachers are float32, they are the averages. A network that was cast to bfloat16 has rounded copies of
-    them, written after each update.
+    `pairs` has them by the name of the scheduled value that is their momentum. Where the network's own averaged parameters are
+    float32, they are the averages. A network that was cast to bfloat16 has rounded copies of them, written after each update.
     """
 
     def __init__(self, pairs: Mapping[str, list[tuple[nn.Parameter, nn.Parameter]]], zero: Replicated):
         self._pairs, self._zero = pairs, zero
-        teachers = {teacher for of_modality in pairs.values() for teacher, _ in of_modality}
-        self._exact = {teacher: zero.weights(teacher).float() for teacher in teachers if teacher.dtype != torch.float32}
+        averages = {average for of_momentum in pairs.values() for average, _ in of_momentum}
+        self._exact = {average: zero.weights(average).float() for average in averages if average.dtype != torch.float32}
 
-    def average(self, teacher: nn.Parameter) -> Tensor:
-        """This rank's part of the average behind a teacher's parameter."""
-        return self._exact[teacher] if teacher in self._exact else self._zero.weights(teacher)
+    def part(self, param: nn.Parameter) -> Tensor:
+        """This rank's part of the average behind a parameter; of one that is no average but fixed, of itself."""
+        return self._exact[param] if param in self._exact else self._zero.weights(param)
 
-    def update(self, momenta: Mapping[str, float]) -> None:
-        """One step of every average, with its modality's momentum."""
-        for modality, pairs in self._pairs.items():
-            update([(self.average(teacher), self._followed(student)) for teacher, student in pairs], momenta[modality])
+    def update(self, values: Mapping[str, float]) -> None:
+        """One step of every average, with its momentum among the scheduled `values`."""
+        for momentum, pairs in self._pairs.items():
+            update([(self.part(average), self._followed(followed)) for average, followed in pairs], values[momentum])
         self._round()
 
-    def set(self, teacher: nn.Parameter, whole: Tensor) -> None:
-        """Gives an average the value `whole`, on every rank."""
-        part = self._zero.cut(teacher, whole)
-        self.average(teacher).copy_(part)
-        self._zero.weights(teacher).copy_(part)
+    def set(self, param: nn.Parameter, whole: Tensor) -> None:
+        """Gives an average, or a parameter that is fixed, the value `whole`, on every rank."""
+        part = self._zero.cut(param, whole)
+        self.part(param).copy_(part)
+        self._zero.weights(param).copy_(part)
 
-    def _followed(self, student: nn.Parameter) -> Tensor:
+    def _followed(self, param: nn.Parameter) -> Tensor:
         """What is fixed is in no optimizer and has no master."""
-        return self._zero.masters(student) if student.requires_grad else self._zero.weights(student)
+        return self._zero.masters(param) if param.requires_grad else self._zero.weights(param)
 
     @torch.no_grad()
     def _round(self) -> None:
         if self._exact:
-            torch._foreach_copy_([self._zero.weights(teacher) for teacher in self._exact], list(self._exact.values()))
+            torch._foreach_copy_([self._zero.weights(average) for average in self._exact], list(self._exact.values()))

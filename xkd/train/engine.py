@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from xkd.train.config import PretrainConfig
+from xkd.train.config import TrainingConfig
 from xkd.train.zero import STAGES
 
 # What DeepSpeed is told of each precision. Gradients are accumulated and summed in fp32 in all of them (under autocast DeepSpeed
@@ -37,13 +37,13 @@ def join_process_group() -> None:
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
 
-def precision_of(config: PretrainConfig) -> str:
+def precision_of(config: TrainingConfig) -> str:
     """The precision of a run on this machine: one of PRECISIONS."""
     chosen = config.train.precision
     return chosen if chosen != "auto" else "autocast" if torch.cuda.is_available() else "fp32"
 
 
-def deepspeed_settings(config: PretrainConfig, world_size: int) -> dict:
+def deepspeed_settings(config: TrainingConfig, world_size: int) -> dict:
     """The DeepSpeed configuration of a run, with `deepspeed.overrides` merged over it.
 
     `gradient_clipping` is 0 because DeepSpeed clips by the global norm, and by default does; ours is per tensor (clipping.py).
@@ -80,10 +80,10 @@ def _merged(base: dict, over: dict) -> dict:
 class Engine:
     """A model and its optimizer under ZeRO; `zero` tells where its stage keeps weights and gradients."""
 
-    def __init__(self, model: nn.Module, param_groups: Sequence[dict], config: PretrainConfig, world_size: int):
+    def __init__(self, model: nn.Module, param_groups: Sequence[dict], config: TrainingConfig, world_size: int):
         import deepspeed
 
-        self._optimizer = torch.optim.AdamW(param_groups, lr=0.0, betas=config.optim.betas, fused=True)
+        self._optimizer = torch.optim.AdamW(param_groups, lr=0.0, fused=True)
         settings = deepspeed_settings(config, world_size)
         with redirect_stdout(None):  # on which it prints its use of memory, group by group
             self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=settings)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from xkd.train.alarm import CollapseAlarm
-from xkd.train.config import PretrainConfig
+from xkd.train.config import TrainingConfig
 from xkd.train.console import Console
 from xkd.train.sinks import JsonLines, TensorBoard, WeightsAndBiases
 
@@ -11,16 +11,18 @@ from xkd.train.sinks import JsonLines, TensorBoard, WeightsAndBiases
 class MetricsWriter:
     """Writes rows of metrics wherever `log:` says, on rank 0, and does nothing on the others; a context manager.
 
-    `clips` is what a rank has at once. Raises ValueError where Weights & Biases cannot be reached; nothing is changed then.
+    Raises ValueError where Weights & Biases cannot be reached; nothing is changed then.
     """
 
-    def __init__(self, config: PretrainConfig, *, clips: int, total_steps: int, start_step: int, enabled: bool):
+    def __init__(
+        self, config: TrainingConfig, *, alarm: CollapseAlarm | None = None, total_steps: int, start_step: int, enabled: bool
+    ):
         self._enabled = enabled
         if not enabled:
             return
         self._sinks = list(_open(config, start_step))
         self._console = Console(total_steps=total_steps, start_step=start_step)
-        self._alarm = CollapseAlarm(config.log.collapse, num_outputs=config.model.projector.out_dim, clips=clips)
+        self._alarm = alarm
 
     def say(self, lines: Iterable[str]) -> None:
         """Shows lines of text."""
@@ -33,11 +35,11 @@ class MetricsWriter:
             self._console.advance()
 
     def write(self, step: int, row: dict[str, float]) -> None:
-        """Records `row` after `step` steps, and with it `collapse_alarms`, for how many symptoms the alarm rings."""
+        """Records `row` after `step` steps and, where there is an alarm, `collapse_alarms`, for how many symptoms it rings."""
         if not self._enabled:
             return
-        warnings = self._alarm.look(row)
-        row = row | {"collapse_alarms": self._alarm.ringing}
+        warnings = self._alarm.look(row) if self._alarm else []
+        row = row | ({"collapse_alarms": self._alarm.ringing} if self._alarm else {})
         for sink in self._sinks:
             sink.write(step, row)
         self._console.write(step, row)
@@ -56,7 +58,7 @@ class MetricsWriter:
         self.close()
 
 
-def _open(config: PretrainConfig, start_step: int) -> Iterator[JsonLines | TensorBoard | WeightsAndBiases]:
+def _open(config: TrainingConfig, start_step: int) -> Iterator[JsonLines | TensorBoard | WeightsAndBiases]:
     if config.log.wandb:
         yield WeightsAndBiases(config)  # first: it alone may refuse
     yield JsonLines(config, start_step)

@@ -17,7 +17,7 @@ from xkd.pipelines.loader import Loader
 from xkd.pipelines.store.opening import open_shards
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, exchange, sum_over_ranks, together
-from xkd.train.trainer import len_of_micro_batch
+from xkd.train.task import clips_at_once
 
 MODALITIES = ("video", "audio")
 RECALLS = (1, 5)
@@ -34,7 +34,7 @@ class Probe:
     def __init__(self, config: PretrainConfig, place: Place, device: Literal["cpu", "gpu"], steps_per_epoch: int):
         self._config, self._place, self._loader_device = config, place, device
         self._every_steps = max(1, round(config.probe.every_epochs * steps_per_epoch))
-        self._batch_size = len_of_micro_batch(config, place)
+        self._batch_size = clips_at_once(config, place)
         self._shards = open_shards(config.data.test, config.data)
         self._open_loader().close()  # what it refuses is better known before the run begins
 

@@ -1,9 +1,9 @@
-"""A pre-training run: from its configuration to its last checkpoint, on every rank."""
+"""A training run: from its configuration to its last checkpoint, on every rank."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch.distributed as dist
 
@@ -11,17 +11,15 @@ from xkd.kernels.choice import implementation
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.samples.quarantine import Quarantine
 from xkd.pipelines.shards.shard_files import StorageError
-from xkd.pipelines.store.opening import check_shards, is_remote, open_shards
+from xkd.pipelines.store.opening import check_shards, is_remote
 from xkd.train import checkpoint, run_directory, sinks
-from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place, claim_device, exchange, find_place, from_rank_0, together
+from xkd.train.config import TrainingConfig
+from xkd.train.distributed import Place, claim_device, find_place, from_rank_0, together
 from xkd.train.engine import join_process_group
 from xkd.train.meter import Meter, memory
 from xkd.train.metrics import MetricsWriter
-from xkd.train.opening import opening
-from xkd.train.probe import Probe
-from xkd.train.trainer import Stopped, Trainer, len_of_micro_batch
-from xkd.train.utilisation import Utilisation
+from xkd.train.task import Job, Probe
+from xkd.train.trainer import Stopped, Trainer
 
 DONE, FAILED = 0, 1
 
@@ -30,36 +28,37 @@ class TooManySubstituted(Stopped):
     """Too many of the epoch's samples are damaged."""
 
 
-def train(config: PretrainConfig) -> int:
-    """Runs (or goes on with) the pre-training that `config` describes, on every rank. Returns the exit code.
+def train(kind: Callable[[TrainingConfig, Place], Job], config: TrainingConfig) -> int:
+    """Runs (or goes on with) the run of this kind that `config` describes, on every rank. Returns the exit code.
 
     Raises ValueError, on every rank, for a configuration, shards or a run directory that cannot be trained with, and leaves
     configuration and state of the run as they were. Where storage fails for good while the shards are opened, the run is failed.
     Raises RuntimeError for what goes wrong in training. The last two are told in state.json.
     """
     place = find_place()
-    _check(config, place)
+    job = kind(config, place)
+    check(job)
     device = claim_device(place)
     kernels = implementation("cuda" if device == "gpu" else "cpu")
     join_process_group()  # the ranks wait for each other for minutes here, and for hours in `together`
     try:
         quarantine, found = together(partial(_look, config, place))
-        loader = together(partial(_open_loader, config, place, device))
-        probe = together(partial(Probe, config, place, device, len(loader))) if config.probe.every_epochs else None
+        loader = together(partial(job.open_loader, device))
+        probe = together(partial(job.open_probe, device, len(loader)))
     except StorageError as error:
         return _finish(config, place, FAILED, "failed", reason=str(error))
     found = from_rank_0(found)
-    trainer = Trainer(config, place, steps_per_epoch=len(loader))
+    trainer = Trainer(job.open_task(len(loader)))
     start, state = checkpoint.restore(found, trainer) if found else (0, loader.state_dict())
     loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
     total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
-    metrics = together(partial(_open_metrics, config, place, start, total))
-    utilisation = Utilisation.of(config, place.world_size)
+    metrics = together(partial(_open_metrics, job, start, total))
+    utilisation = job.utilisation()
     if place.rank == 0:
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
     done = f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done, kernels: {kernels}"
-    metrics.say([done, *opening(config, utilisation)])
+    metrics.say([done, *job.opening(utilisation)])
     try:
         with loader, metrics:
             meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=start)
@@ -76,29 +75,30 @@ def train(config: PretrainConfig) -> int:
     return _finish(config, place, DONE, "done", step=total)
 
 
-def _check(config: PretrainConfig, place: Place) -> None:
+def check(job: Job) -> None:
     """Raises what can be told at once, from this machine's folders."""
+    config = job.config
     batch, accumulation = config.train.global_batch, config.train.accumulation
-    parts = place.world_size * accumulation
+    parts = job.place.world_size * accumulation
     if batch % parts:
         raise ValueError(
             f"train.global_batch: {batch} clips cannot be cut into {parts} equal parts "
-            f"({place.world_size} ranks x train.accumulation {accumulation}): choose a multiple of {parts}"
+            f"({job.place.world_size} ranks x train.accumulation {accumulation}): choose a multiple of {parts}"
         )
-    config.loss.check_batch(batch // parts, accumulation)
+    job.check()
     sinks.check(config)
     run_directory.check(config)
     _check_shards(config, remote=False)
 
 
-def _check_shards(config: PretrainConfig, *, remote: bool) -> None:
+def _check_shards(config: TrainingConfig, *, remote: bool) -> None:
     """Raises where one of the shard sets that are remote, or are not, is missing; the test set is better missed now than later."""
     for location in filter(None, (config.data.train, config.data.test)):
         if is_remote(location) == remote:
             check_shards(location, config.data)
 
 
-def _look(config: PretrainConfig, place: Place) -> tuple[Quarantine, Path | None]:
+def _look(config: TrainingConfig, place: Place) -> tuple[Quarantine, Path | None]:
     """What an earlier start has left, damaged samples and a checkpoint; raises what can be told before anything is copied."""
     found = run_directory.read_quarantine(config.run_dir), checkpoint.latest(config.run_dir)
     if place.rank == 0:
@@ -107,26 +107,11 @@ def _look(config: PretrainConfig, place: Place) -> tuple[Quarantine, Path | None
     return found
 
 
-def _open_loader(config: PretrainConfig, place: Place, device: Literal["cpu", "gpu"]) -> Loader:
-    return Loader(
-        open_shards(config.data.train, config.data),
-        config.data,
-        preset="pretrain",
-        batch_size=config.train.global_batch // place.world_size,
-        seed=config.seed,
-        rank=place.rank,
-        world_size=place.world_size,
-        device=device,
-        exchange=exchange,
-    )
+def _open_metrics(job: Job, start: int, total: int) -> MetricsWriter:
+    return MetricsWriter(job.config, alarm=job.open_alarm(), total_steps=total, start_step=start, enabled=job.place.rank == 0)
 
 
-def _open_metrics(config: PretrainConfig, place: Place, start: int, total: int) -> MetricsWriter:
-    clips = len_of_micro_batch(config, place)
-    return MetricsWriter(config, clips=clips, total_steps=total, start_step=start, enabled=place.rank == 0)
-
-
-def _finish(config: PretrainConfig, place: Place, exit_code: int, status: str, **facts) -> int:
+def _finish(config: TrainingConfig, place: Place, exit_code: int, status: str, **facts) -> int:
     """Leaves the outcome in state.json and, of a failure, on the screen; no rank ends, and has the launcher end others, before."""
     if place.rank == 0:
         run_directory.write_state(config.run_dir, status, **facts)
@@ -137,14 +122,14 @@ def _finish(config: PretrainConfig, place: Place, exit_code: int, status: str, *
     return exit_code
 
 
-def _record_damage(config: PretrainConfig, loader: Loader, place: Place) -> None:
+def _record_damage(config: TrainingConfig, loader: Loader, place: Place) -> None:
     """Leaves the damaged samples that the ranks have found in the run directory; every rank must call it."""
     loader.share()
     if place.rank == 0:
         run_directory.write_quarantine(config.run_dir, loader.quarantine)
 
 
-def _check_substituted(config: PretrainConfig, loader: Loader, substituted: int) -> None:
+def _check_substituted(config: TrainingConfig, loader: Loader, substituted: int) -> None:
     """Raises TooManySubstituted, on every rank, where so many clips of the epoch are more than `data.max_bad_share` of it."""
     if substituted > loader.max_substituted:
         loader.share()
@@ -171,7 +156,7 @@ def _run(
 ) -> None:
     """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
     config = trainer.config
-    if probe and step == 0:
+    if probe and step == 0 and probe.is_due(0):
         metrics.write(step, probe.measure(trainer.weights()))
         meter.restart(step)
     while step < total:
@@ -182,7 +167,7 @@ def _run(
             metrics.advance()
             probed = probe is not None and (step == total or probe.is_due(step))
             if probed or step == total or step % config.train.log_every == 0:
-                so_far = {"epoch": step / trainer.steps_per_epoch, "substituted": substituted}
+                so_far = {"epoch": step / len(loader), "substituted": substituted}
                 row = numbers | meter.rates(step) | memory() | so_far
                 if probed:
                     row |= probe.measure(trainer.weights())

@@ -7,7 +7,7 @@ from pathlib import Path
 from xkd.config import dump, load
 from xkd.env import environment
 from xkd.pipelines.samples.quarantine import Quarantine
-from xkd.train.config import PretrainConfig
+from xkd.train.config import TrainingConfig
 
 QUARANTINE = "quarantine.jsonl"
 SKIPPED = "skipped"
@@ -29,7 +29,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def check(config: PretrainConfig) -> None:
+def check(config: TrainingConfig) -> None:
     """Raises ValueError where the run directory belongs to a run of another configuration, naming every field that differs.
 
     The fields of MAY_CHANGE may differ.
@@ -37,7 +37,7 @@ def check(config: PretrainConfig) -> None:
     saved = config.run_dir / "config.yaml"
     if not saved.exists():
         return
-    before = _fields(load(saved, [], {config.job: PretrainConfig}).model_dump(mode="json"))
+    before = _fields(load(saved, [], {config.job: type(config)}).model_dump(mode="json"))
     now = _fields(config.model_dump(mode="json"))
     changed = [
         f"{name} was {before.get(name)} and is now {now.get(name)}"
@@ -51,7 +51,7 @@ def check(config: PretrainConfig) -> None:
         )
 
 
-def prepare(config: PretrainConfig) -> None:
+def prepare(config: TrainingConfig) -> None:
     """Makes the run directory and records the environment in it. Raises ValueError where that cannot be."""
     try:
         config.run_dir.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def prepare(config: PretrainConfig) -> None:
         raise ValueError(f"run_dir: {config.run_dir} cannot be written ({error.strerror}): choose another folder") from None
 
 
-def record(config: PretrainConfig) -> None:
+def record(config: TrainingConfig) -> None:
     """Records the configuration, which is from then on the run's."""
     write_atomically(config.run_dir / "config.yaml", dump(config))
 
@@ -100,3 +100,13 @@ def write_skipped(folder: Path, step: int, ranks: list[dict]) -> None:
 def write_state(folder: Path, status: str, **facts) -> None:
     """Records the run's outcome in state.json: running, done or failed, with the step and the reason."""
     write_atomically(folder / "state.json", json.dumps({"status": status, **facts}, indent=2) + "\n")
+
+
+def write_failure(folder: Path, reason: str) -> None:
+    """Records that the run has failed. The reason of the rank that says so first stays: others may fail for want of it."""
+    try:
+        failed = json.loads((folder / "state.json").read_text())["status"] == "failed"
+    except FileNotFoundError:
+        failed = False
+    if not failed:
+        write_state(folder, "failed", reason=reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from xkd.pipelines.store.opening import is_remote
-from xkd.train.config import PretrainConfig
+from xkd.train.config import TrainingConfig
 from xkd.train.run_directory import write_atomically
 
 SECTIONS = {  # where TensorBoard and Weights & Biases show a metric, by how its name starts; the first that fits
@@ -34,7 +34,7 @@ def tag(name: str) -> str:
 class JsonLines:
     """run_dir/metrics.jsonl, a row a line; of a resumed run without the rows of steps that are done again."""
 
-    def __init__(self, config: PretrainConfig, start_step: int):
+    def __init__(self, config: TrainingConfig, start_step: int):
         self._file = _reopen(config.run_dir / "metrics.jsonl", start_step)
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -48,7 +48,7 @@ class JsonLines:
 class TensorBoard:
     """run_dir/tensorboard."""
 
-    def __init__(self, config: PretrainConfig, start_step: int):
+    def __init__(self, config: TrainingConfig, start_step: int):
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
@@ -67,7 +67,7 @@ class WeightsAndBiases:
     Rows that a resumed run writes again are dropped there: they are the same. Raises ValueError where the run cannot be opened.
     """
 
-    def __init__(self, config: PretrainConfig):
+    def __init__(self, config: TrainingConfig):
         import wandb
 
         settings = config.log.wandb
@@ -88,7 +88,7 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-def check(config: PretrainConfig) -> None:
+def check(config: TrainingConfig) -> None:
     """Raises ValueError where metrics are to go to Weights & Biases and its package is not installed."""
     if config.log.wandb and find_spec("wandb") is None:
         raise ValueError("log.wandb: is set, but the package wandb is not installed: `pip install wandb`, or remove log.wandb")
@@ -108,7 +108,7 @@ def _wandb_id(run_dir: Path) -> str:
     return path.read_text().strip()
 
 
-def _public(config: PretrainConfig) -> dict:
+def _public(config: TrainingConfig) -> dict:
     """The configuration without locations that may hold a password or a token."""
     tree = config.model_dump(mode="json")
     tree["data"] = {name: value for name, value in tree["data"].items() if not (isinstance(value, str) and is_remote(value))}

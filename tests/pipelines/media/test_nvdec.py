@@ -2,8 +2,8 @@ import ctypes
 
 import pytest
 
-from xkd.benchmarks import nvdec
-from xkd.benchmarks.nvdec import Capabilities
+from xkd.pipelines.media import nvdec
+from xkd.pipelines.media.nvdec import Capabilities
 
 HEVC = Capabilities("hevc", True, 7, 144, 144, 8192, 8192)
 

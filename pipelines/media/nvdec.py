@@ -1,4 +1,4 @@
-"""Asks the driver, through ctypes, which videos the GPU's decoder (NVDEC) takes."""
+"""Asks the NVIDIA driver, through ctypes, for its CUDA version and for the videos that the GPU's decoder (NVDEC) takes."""
 
 import ctypes
 from dataclasses import dataclass
@@ -76,6 +76,13 @@ def missing_device() -> str | None:
     if code:
         return f"the CUDA driver answers with error {code}"
     return None if count.value else "the CUDA driver lists no device"
+
+
+def cuda_version() -> tuple[int, int]:
+    """The newest CUDA that the driver runs, (major, minor). Raises DriverError, and OSError where there is no driver."""
+    cuda, version = ctypes.CDLL(CUDA_LIBRARY), ctypes.c_int()
+    _call(cuda.cuDriverGetVersion, ctypes.byref(version))
+    return version.value // 1000, version.value % 1000 // 10
 
 
 def capabilities(codec: str, device: int = 0) -> Capabilities:
