@@ -78,12 +78,26 @@ class Subject(Settings):
     dataset: DatasetConfig = DatasetConfig()
     data: DataOverlay = DataOverlay()
     seed: int = Field(0, ge=0, description="of everything that is drawn: augmentations, orders, untrained weights")
+    out: Path | None = Field(
+        None, description="folder of results.json and results.md; none: eval/PROTOCOL-DATASET-BACKBONE in the run directory"
+    )
 
     @model_validator(mode="after")
-    def _folds_lie_in_one_folder(self):
+    def _check_subject(self):
+        if self.checkpoint == UNTRAINED and (missing := [name for name in ("architecture", "out") if getattr(self, name) is None]):
+            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
         if self.dataset.task.folds and self.data.test:
             raise ValueError(f"data.test: {self.dataset.name} has folds, all in the shard folder data.train: remove data.test")
         return self
+
+    def results_folder(self, protocol: str) -> Path:
+        """Where the results of a protocol go. ValueError where no folder is given, and the checkpoint is none."""
+        if self.out:
+            return self.out
+        if not Path(self.checkpoint).is_dir():
+            raise ValueError(f"out: is missing, and {self.checkpoint} is no run directory, which would hold the results: set it")
+        fold = f"-{'all' if self.dataset.fold == 'all' else f'fold{self.dataset.folds[0]}'}" if self.dataset.task.folds else ""
+        return Path(self.checkpoint) / "eval" / f"{protocol}-{self.dataset.name}{fold}-{self.backbone}"
 
 
 class SvmConfig(Settings):
@@ -123,26 +137,22 @@ class EvalConfig(Subject):
     job: Literal["eval"]
     protocol: Annotated[SvmConfig | KnnConfig | RetrievalConfig, Field(discriminator="name")] = SvmConfig()
     batch_size: int = Field(32, gt=0, description="clips a forward pass")
+    precision: Literal["auto", "fp32", "autocast"] = Field(
+        "auto", description="fp32; autocast: bf16 matrix products; auto: autocast on GPUs, fp32 on CPUs"
+    )
     features: Path | None = Field(
         None, description="folder that features are kept in for other evaluations; none: features in the run directory, or in out"
     )
-    out: Path | None = Field(
-        None, description="folder of results.json and results.md; none: eval/PROTOCOL-DATASET-BACKBONE in the run directory"
-    )
-
-    @model_validator(mode="after")
-    def _needs_folders(self):
-        if self.checkpoint == UNTRAINED and (missing := [name for name in ("architecture", "out") if getattr(self, name) is None]):
-            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
-        return self
-
-    @property
-    def architecture_source(self) -> Path:
-        return self.architecture or Path(self.checkpoint)
 
     @property
     def out_dir(self) -> Path:
-        return self.out or Path(self.checkpoint) / "eval" / f"{self.protocol.name}-{self.dataset.name}-{self.backbone}"
+        """Where the results go."""
+        return self.results_folder(self.protocol.name)
+
+    @property
+    def features_dir(self) -> Path:
+        """Where features are kept."""
+        return self.features or (Path(self.checkpoint) if Path(self.checkpoint).is_dir() else self.out_dir) / "features"
 
 
 class SupervisedConfig(Settings):

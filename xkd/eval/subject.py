@@ -1,0 +1,138 @@
+"""What is evaluated: the encoders of a run, of exported or released files, or untrained ones, and how they were trained."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from xkd.eval.architecture import check_file, check_same
+from xkd.eval.checkpoint import Architecture, find_weights, load_weights, read_architecture
+from xkd.eval.config import UNTRAINED, Subject
+from xkd.model.config import Modality
+from xkd.model.vit import Encoder
+from xkd.model.xkd import XKD
+from xkd.pipelines.config import DataConfig
+from xkd.release.files import BACKBONE_SUFFIX, load_encoder, read_state
+from xkd.release.geometry import modality_of
+from xkd.release.keys import BACKBONES, PREFIXES, below, encoder_tensors
+
+ACCEPTED = (
+    "the folder that `xkd train` wrote, an encoder's file (of xkd.release, or released by the authors), the beginning of the names"
+    f" of the latter (PREFIXvid_teacher{BACKBONE_SUFFIX}, ...), or {UNTRAINED}"
+)
+READ_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Encoders by modality; `heads` too where the checkpoint has them. `data` is how they were trained, or the method's."""
+
+    encoders: dict[Modality, Encoder]
+    heads: dict[Modality, nn.Module]
+    data: DataConfig
+    facts: dict  # for the results: where they are from, with a checksum
+
+
+def open_subject(config: Subject) -> Evaluated:
+    """The encoders of the data set's modalities. ValueError where they are not to be had, or are not as `architecture` says."""
+    path = Path(config.checkpoint)
+    if config.checkpoint == UNTRAINED:
+        return _untrained(config)
+    if path.is_dir():
+        return _of_run(path, config)
+    files = _files(config)
+    missing = [modality for modality in config.dataset.modalities if modality not in files]
+    if missing:
+        raise ValueError(
+            f"{config.checkpoint}: holds no {missing[0]} encoder, which {config.dataset.name} is evaluated by: give a file that has"
+            " it, or set dataset.streams to what there is"
+        )
+    return _of_files({modality: files[modality] for modality in config.dataset.modalities}, config)
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A checksum of named tensors, whatever file they came from."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _untrained(config: Subject) -> Evaluated:
+    if config.architecture is None:
+        raise ValueError(f"checkpoint: {UNTRAINED} does not say which net: set architecture to a run directory or a pretrain yaml")
+    architecture = read_architecture(config.architecture)
+    facts = {"architecture": str(config.architecture), "seed": config.seed}
+    return _of_network(architecture.build(config.seed), architecture.data, config, facts)
+
+
+def _of_run(folder: Path, config: Subject) -> Evaluated:
+    architecture = read_architecture(folder)
+    if config.architecture:
+        check_same(architecture, read_architecture(config.architecture), str(folder), str(config.architecture))
+    net, weights = architecture.build(seed=0), find_weights(folder)
+    load_weights(net, weights)
+    facts = {"weights": str(weights), "weights_sha256": _sha256(weights)}
+    return _of_network(net, architecture.data, config, facts)
+
+
+def _of_network(net: XKD, data: DataConfig, config: Subject, facts: dict) -> Evaluated:
+    parts = {modality: getattr(net, f"{modality}_{config.backbone}") for modality in config.dataset.modalities}
+    encoders = {modality: part.encoder for modality, part in parts.items()}
+    heads = {modality: part.head for modality, part in parts.items()}
+    return Evaluated(encoders, heads, data, _facts(config, encoders) | facts)
+
+
+def _of_files(files: dict[Modality, tuple[Path, str | None]], config: Subject) -> Evaluated:
+    architecture = read_architecture(config.architecture) if config.architecture else None
+    encoders = {}
+    for modality, (path, part) in files.items():
+        given = {}
+        if architecture:
+            state = read_state(path)
+            check_file(below(state, f"{part}.backbone.") if part else state, modality, architecture, str(path), config.architecture)
+            given = _geometry(architecture, modality)
+        encoders[modality] = load_encoder(path, backbone=part, **given)
+    data = architecture.data if architecture else DataConfig(train=config.data.train or "", test=config.data.test)
+    paths = {modality: path for modality, (path, _) in files.items()}
+    facts = {
+        "weights": {modality: str(path) for modality, path in paths.items()},
+        "weights_sha256": {modality: _sha256(path) for modality, path in paths.items()},
+    }
+    return Evaluated(encoders, {}, data, _facts(config, encoders) | facts)
+
+
+def _files(config: Subject) -> dict[Modality, tuple[Path, str | None]]:
+    """The file of each modality's encoder that the checkpoint has, and its part there, of a whole network."""
+    path, names = Path(config.checkpoint), {modality: f"{prefix}_{config.backbone}" for modality, prefix in PREFIXES.items()}
+    if not path.is_file():
+        files = {modality: (Path(f"{config.checkpoint}{name}{BACKBONE_SUFFIX}"), None) for modality, name in names.items()}
+        if found := {modality: file for modality, file in files.items() if file[0].is_file()}:
+            return found
+        raise ValueError(f"checkpoint: {config.checkpoint} does not exist: give {ACCEPTED}")
+    state = read_state(path)
+    if any(key.split(".")[0] in BACKBONES for key in state):
+        return {modality: (path, name) for modality, name in names.items()}
+    return {modality_of(state, str(path)): (path, None)}
+
+
+def _geometry(architecture: Architecture, modality: Modality) -> dict:
+    model, data = architecture.model, architecture.data
+    shape, patch = {"video": (data.video_shape, model.video.tubelet), "audio": (data.audio_shape, model.audio.patch)}[modality]
+    return {"shape": shape, "patch": patch, "heads": model.encoder_shape.heads}
+
+
+def _facts(config: Subject, encoders: dict[Modality, Encoder]) -> dict:
+    sums = {modality: digest(encoder_tensors(encoder).items()) for modality, encoder in encoders.items()}
+    return {"checkpoint": config.checkpoint, "backbone": config.backbone, "encoders_sha256": sums}
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(READ_BYTES):
+            found.update(part)
+    return found.hexdigest()
