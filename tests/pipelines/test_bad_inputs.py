@@ -273,3 +273,9 @@ def test_a_run_over_every_kind_ends_done_and_lists_them(tiny_shards, tmp_path):
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(line["substituted"] for line in metrics) == len(REFUSED | UNDECODABLE)
     assert all(np.isfinite(line["loss"]) for line in metrics)
+
+
+def test_making_av1_leaves_the_thread_its_priority(tiny_shards):
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    KINDS["av1"].make(stored(ShardSet.open(tiny_shards), 0))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before
