@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "xkd.demo": COMMANDS,
     "xkd.__main__": COMMANDS,
     "xkd.train.__main__": COMMANDS,
+    "xkd.eval.__main__": COMMANDS,
     "xkd.benchmarks": COMMANDS | {"xkd.benchmarks"},
 }
 # Which parts may import a heavy library.

@@ -1,0 +1,73 @@
+import pytest
+
+from xkd.config import dump, load
+from xkd.eval.training_config import FoldConfig, TrainingEvalConfig
+
+SCHEMAS = dict.fromkeys(("linear", "finetune"), TrainingEvalConfig)
+UCF101 = "eval/finetune/ucf101.yaml"
+
+
+def loaded(path=UCF101, *overrides):
+    return load(path, ["checkpoint=somewhere/run", *overrides], SCHEMAS)
+
+
+def data_of(config, architecture):
+    return config.data.over(architecture.data)
+
+
+@pytest.mark.parametrize(
+    ("path", "override", "says"),
+    [
+        (UCF101, "optim.warmup_epochs=101", r"optim\.warmup_epochs: 101 is more than train\.epochs \(100\): lower"),
+        (UCF101, "dataset.fold=4", r"dataset\.fold: 4 is not one of 1, 2, 3, all"),
+        (UCF101, "classifier.averaging=softmix", "classifier.averaging: 'softmix' is not one of softmax, logits, sigmoid"),
+        (UCF101, "checkpoint=untrained", "checkpoint: untrained has no run directory of its own: set architecture and out"),
+        (UCF101, "job=linear", r"optim\.layer_decay: 0\.45 has no effect in a linear evaluation"),
+        ("eval/finetune/fsd50k.yaml", "classifier.smoothing=0.1", r"classifier\.smoothing: is for one label a sample"),
+        ("eval/finetune/fsd50k.yaml", "classifier.mixing.mixup=1", r"classifier\.mixing: is for one label a sample"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_fix(path, override, says):
+    with pytest.raises(ValueError, match=says):
+        loaded(path, override)
+
+
+def test_each_fold_is_a_run_of_its_own(architecture):
+    config = loaded(UCF101, "dataset.fold=all")
+    runs = [config.of_fold(fold, data_of(config, architecture), {"weights_sha256": "0"}) for fold in config.dataset.folds]
+    assert [str(run.run_dir) for run in runs] == [f"somewhere/run/eval/finetune-ucf101-teacher/fold-{fold}" for fold in (1, 2, 3)]
+    assert [run.dataset.folds for run in runs] == [(1,), (2,), (3,)]
+    assert {run.optim for run in runs} == {config.optim}
+
+
+def test_the_views_are_those_of_the_net_but_for_what_the_protocol_says(architecture):
+    config = loaded()
+    run = config.of_fold(1, data_of(config, architecture), {})
+    assert run.data.video.global_view.size == 224
+    assert run.data.audio == architecture.data.audio
+    assert run.data.video.mean == architecture.data.video.mean
+
+
+def test_a_test_set_of_the_nets_own_training_is_no_part_of_a_run_with_folds(architecture):
+    assert architecture.data.test
+    config = loaded()
+    assert config.of_fold(1, data_of(config, architecture), {}).data.test is None
+
+
+def test_a_run_records_all_that_it_is_told(architecture, tmp_path):
+    config = loaded()
+    run = config.of_fold(2, data_of(config, architecture), {"weights_sha256": {"video": "12"}})
+    (tmp_path / "config.yaml").write_text(dump(run))
+    assert load(tmp_path / "config.yaml", [], {"finetune": FoldConfig}) == run
+
+
+def test_clips_of_one_sample_are_not_mixed_with_each_other(architecture):
+    config = loaded(UCF101, "data.train_clips=2")
+    with pytest.raises(ValueError, match=r"data\.train_clips: 2 clips of a sample would be mixed with each other: set it to 1"):
+        config.of_fold(1, data_of(config, architecture), {})
+
+
+def test_a_precision_that_a_stage_cannot_have_is_refused_before_anything_is_run(architecture):
+    config = loaded(UCF101, "train.precision=bf16", "deepspeed.zero_stage=0")
+    with pytest.raises(ValueError, match=r"train\.precision: 'bf16' has no fp32 masters"):
+        config.of_fold(1, data_of(config, architecture), {})
