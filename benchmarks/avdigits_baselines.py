@@ -78,14 +78,14 @@ def split_features(folder: Path, workers: int) -> Features:
     with get_context("spawn").Pool(workers) as pool:
         video, audio = zip(*pool.map(file_features, paths, chunksize=32), strict=True)
     labels = np.array([int(path.parent.name) for path in paths])
-    return Features({"video": np.stack(video), "audio": np.stack(audio)}, labels, [path.stem for path in paths])
+    return Features({"video": np.stack(video)[:, None], "audio": np.stack(audio)[:, None]}, labels, [path.stem for path in paths])
 
 
 def correctness(train: Features, test: Features) -> dict[str, dict[str, np.ndarray]]:
     """Which test clips each baseline gets right, over all of them and over the clips that are hard in a way."""
     results = evaluate_svm(train, test, PROTOCOL, SEED)
     for modality, result in results.items():
-        print(f"{modality}: C = {result.c} of {result.cv_accuracy}", file=sys.stderr)
+        print(f"{modality}: C = {result.c} of {result.accuracy_by_c}", file=sys.stderr)
     facts = [clip_facts(SEED, "test", int(key)) for key in test.keys]
     occluded, buried = np.array([(fact.occluded, fact.buried) for fact in facts]).T
     slices = {"all": occluded | True, "occluded": occluded, "buried": buried, "neither": ~occluded & ~buried}

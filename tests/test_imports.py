@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "xkd.launch": RUNNING | {"xkd.launch", "xkd.jobs"},
     "xkd.doctor": RUNNING | {"xkd.doctor"},
     "xkd.doctor.__main__": COMMANDS,
-    "xkd.eval": RUNNING | {"xkd.eval"},
+    "xkd.eval": RUNNING | {"xkd.eval", "xkd.release"},
     "xkd.visualize": RUNNING | {"xkd.eval"},
     "xkd.report": RUNNING | {"xkd.eval", "xkd.visualize"},
     "xkd.cli": COMMANDS,

@@ -121,9 +121,20 @@ def evaluate(args):
     from xkd.eval.config import EvalConfig
 
     config = load(args.config, args.overrides, {"eval": EvalConfig})
-    from xkd.eval.run import report, run
+    from xkd.eval.results import report
+    from xkd.eval.run import run
 
     sys.stdout.write(report(run(config)))
+
+
+def features(args):
+    from xkd.config import load
+    from xkd.eval.config import EvalConfig
+
+    config = load(args.config, args.overrides, {"eval": EvalConfig})
+    from xkd.eval.run import keep_features
+
+    sys.stdout.write("".join(f"{line}\n" for line in keep_features(config)))
 
 
 def report(args):
@@ -280,6 +291,7 @@ COMMANDS = (
         ),
     ),
     Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
+    Command("features", "compute and keep the features that an evaluation reads", features, (*_CONFIG, _LOCAL_RANK)),
     Command(
         "report",
         "compare a run's net with references, check and draw it",

@@ -19,10 +19,15 @@ def knn_hits(rows_ND: Tensor, labels_N: Tensor, asked_Q: Tensor, neighbours: int
     units_ND = normalize(rows_ND, dim=1)
     similarity_QN = units_ND[asked_Q] @ units_ND.T
     similarity_QN.scatter_(1, asked_Q[:, None], -torch.inf)
-    nearest = similarity_QN.topk(min(neighbours, len(rows_ND) - 1), dim=1)
-    votes_QC = similarity_QN.new_zeros(len(asked_Q), int(labels_N.max()) + 1)
-    votes_QC.scatter_add_(1, labels_N[nearest.indices], (nearest.values / TEMPERATURE).exp())
+    votes_QC = vote(similarity_QN, labels_N, min(neighbours, len(rows_ND) - 1), int(labels_N.max()) + 1)
     return votes_QC.argmax(1) == labels_N[asked_Q]
+
+
+def vote(similarity_QN: Tensor, labels_N: Tensor, neighbours: int, num_classes: int) -> Tensor:
+    """Votes for each class [Q, C] of the nearest clips (all, where there are fewer), exp(similarity / 0.07) each."""
+    nearest = similarity_QN.topk(min(neighbours, similarity_QN.shape[1]), dim=1)
+    votes_QC = similarity_QN.new_zeros(len(similarity_QN), num_classes)
+    return votes_QC.scatter_add_(1, labels_N[nearest.indices], (nearest.values / TEMPERATURE).exp())
 
 
 def places(queries_ND: Tensor, candidates_ND: Tensor, asked_Q: Tensor) -> Tensor:

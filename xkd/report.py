@@ -9,9 +9,9 @@ from xkd import visualize
 from xkd.env import environment
 from xkd.eval.checkpoint import load_trained, read_architecture
 from xkd.eval.compare import BATCH_SIZE, TRAINED, UNTRAINED, compare
-from xkd.eval.config import DataOverlay, SupervisedConfig, SvmConfig
+from xkd.eval.config import DatasetConfig, SupervisedConfig, SvmConfig
 from xkd.eval.diagnose import diagnose
-from xkd.eval.run import identity, open_splits
+from xkd.eval.splits import identity, open_folds
 from xkd.eval.tables import accuracies, differences, markdown
 from xkd.pipelines.inspect.preview import contact_sheet
 from xkd.pipelines.loader import Loader
@@ -43,7 +43,8 @@ def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teac
     Returns whether every required check holds. Raises ValueError where run or shards are missing or do not fit each other.
     """
     architecture = read_architecture(run_dir)
-    shards = open_splits(architecture, run_dir, DataOverlay())
+    (fold,) = open_folds(DatasetConfig(leaks="report"), architecture.data)
+    shards = {"train": fold.train.shards, "test": fold.test.shards}
     metrics = _read_metrics(run_dir)
     trained, untrained = load_trained(run_dir), architecture.build(seed)
     out.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def test_nets_that_share_blocks_are_trained_apart(tiny_shards, architecture):
 
 
 def test_both_follows_the_surer_classifier():
-    unsure, sure = np.log([[0.6, 0.4]]), np.log([[0.05, 0.95]])
+    unsure, sure = np.log([[[0.6, 0.4]]]), np.log([[[0.05, 0.95]]])
     correct = correctness(Features({"video": unsure, "audio": sure}, np.array([1]), ["clip"]))
     assert {modality: bool(clips[0]) for modality, clips in correct.items()} == {"video": False, "audio": True, "both": True}
 

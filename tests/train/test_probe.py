@@ -92,7 +92,7 @@ def straightforward(config, shards):
     with Loader(shards, config.data, preset="eval", batch_size=12) as loader:
         features = extract(loader, {"net": encoders(xkd, "teacher")})["net"]
     labels, everyone = torch.from_numpy(features.labels), torch.arange(len(features.labels))
-    rows = {modality: torch.from_numpy(array) for modality, array in features.arrays.items()}
+    rows = {modality: torch.from_numpy(features.mean(modality)) for modality in features.arrays}
     units = {modality: row / row.norm(dim=1, keepdim=True) for modality, row in rows.items()}
     units["both"] = torch.cat([units["video"], units["audio"]], dim=1)
     shares = {f"probe/knn_{name}": knn_hits(unit, labels, everyone, 3) for name, unit in units.items()}

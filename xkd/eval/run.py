@@ -1,124 +1,131 @@
-"""One evaluation: frozen features of two shard folders, a protocol, and a record of what was evaluated on what."""
+"""An evaluation on frozen features: the features of each fold, a protocol, and a record of what was evaluated on what."""
 
-import hashlib
-import json
 import time
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 
-import sklearn
+import torch
 
-from xkd.env import environment
-from xkd.eval.checkpoint import Architecture, encoders, find_weights, load_weights, read_architecture
-from xkd.eval.config import UNTRAINED, DataOverlay, EvalConfig
-from xkd.eval.scores import LEVEL, Estimate, estimate
-from xkd.eval.svm import evaluate_svm
-from xkd.eval.tables import markdown
-from xkd.features import extract
-from xkd.model.xkd import XKD
-from xkd.pipelines.loader import Loader
-from xkd.pipelines.shards.index import ShardSet
-from xkd.pipelines.store.opening import open_shards
+from xkd.eval import results
+from xkd.eval.config import EvalConfig
+from xkd.eval.extraction import Extraction, Views
+from xkd.eval.protocol import Trial
+from xkd.eval.splits import Fold, open_folds
+from xkd.eval.subject import Evaluated, open_subject, views_of
+from xkd.pipelines.config import DataConfig
+from xkd.train.distributed import claim_device, find_place
 
-SPLITS = ("train", "test")
+BOTH_STREAMS = {"video", "audio"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A row of the table of protocols; the module's `run(config, trial)` gives the record of each modality."""
+
+    module: str
+    learns: bool = True  # from the training split
+    needs_one_label: bool = True
+    needs_heads: bool = False  # of both modalities
+    metric: str | None = None  # None: the task's
+
+    @property
+    def run(self) -> Callable:
+        return import_module(self.module).run
+
+
+PROTOCOLS = {
+    "svm": Protocol("xkd.eval.svm"),
+    "knn": Protocol("xkd.eval.knn"),
+    "retrieval": Protocol("xkd.eval.retrieval", learns=False, needs_one_label=False, needs_heads=True, metric="r1"),
+}
 
 
 def run(config: EvalConfig) -> dict:
     """Evaluate; write results.json and results.md into `config.out_dir`; return what results.json holds.
 
-    Raises ValueError where the run, its checkpoint or a shard folder is missing, or they do not fit each other.
+    Raises ValueError where the checkpoint or a shard folder is missing, or they or the protocol do not fit each other.
     """
     began = time.monotonic()
-    architecture = read_architecture(config.architecture_source)
-    shards = open_splits(architecture, config.architecture_source, config.data)
-    net, evaluated = _build(config, architecture)
-    nets = {"net": encoders(net, config.backbone)}
-    features, dropped = {}, {}
-    for split, shard_set in shards.items():
-        with Loader(shard_set, architecture.data, preset="eval", batch_size=config.batch_size) as loader:
-            features[split] = extract(loader, nets)["net"]
-            dropped[split] = dict(loader.dropped)
-    scores = evaluate_svm(features["train"], features["test"], config.protocol, config.seed)
-    results = {
-        "evaluated": evaluated,
-        "scores": {
-            modality: {**asdict(estimate(score.correct)), "c": score.c, "cv_accuracy": score.cv_accuracy}
-            for modality, score in scores.items()
-        },
-        "protocol": config.protocol.model_dump(mode="json"),
-        "data": {split: identity(shard_set) | {"dropped": dropped[split]} for split, shard_set in shards.items()},
-        "config": config.model_dump(mode="json"),
-        "versions": environment() | {"scikit-learn": sklearn.__version__},
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    config.out_dir.mkdir(parents=True, exist_ok=True)
-    (config.out_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (config.out_dir / "results.md").write_text(report(results))
-    return results
+    out, protocol = config.out_dir, PROTOCOLS[config.protocol.name]
+    subject, data, folds = prepare(config)
+    extraction = extraction_of(config, subject, data)
+    fill(extraction, config, folds)
+    records = [_record(fold, config, protocol, extraction) for fold in folds]
+    found = results.results(
+        config,
+        protocol=config.protocol.name,
+        evaluated=subject.facts | {"precision": extraction.precision},
+        data=data,
+        folds=folds,
+        records=records,
+        seconds=time.monotonic() - began,
+        metric=protocol.metric,
+    )
+    results.write(found, out)
+    return found
 
 
-def report(results: dict) -> str:
-    """Results as markdown: what was evaluated, the accuracies, and on what they rest."""
-    evaluated, protocol = results["evaluated"], results["protocol"]
-    cells = {modality: Estimate(score["mean"], score["low"], score["high"]) for modality, score in results["scores"].items()}
-    chosen = ", ".join(f"{modality} {score['c']:g}" for modality, score in results["scores"].items())
-    lines = [
-        *(f"- {name}: {value}" for name, value in evaluated.items()),
-        f"- protocol: {protocol['name']}, C by {protocol['folds']}-fold cross-validation on the training split: {chosen}",
-        *(f"- {split}: {_sentence(facts)}" for split, facts in results["data"].items()),
-    ]
-    title = f"Accuracy in per cent [{LEVEL:.0%} bootstrap interval over test clips]"
-    return "\n".join([title, "", markdown({protocol["name"]: cells}), *lines, ""])
+def keep_features(config: EvalConfig) -> list[str]:
+    """Compute what is missing of the features of an evaluation, as one of the processes that a launcher may have started.
 
-
-def identity(shards: ShardSet) -> dict:
-    """What a score rests on: which data set, how much of it, and the checksum of the shards."""
-    manifest = shards.manifest
-    digest = hashlib.sha256("".join(shard.tar_sha256 for shard in manifest.shards).encode()).hexdigest()
-    return {
-        "folder": shards.location,
-        "name": manifest.name,
-        "split": manifest.split,
-        "samples": manifest.num_samples,
-        "failures": manifest.num_failures,
-        "source_identity": manifest.settings.source_identity,
-        "shards_sha256": digest,
-    }
-
-
-def _sentence(facts: dict) -> str:
-    missing = f" ({facts['failures']} could not be converted)" if facts["failures"] else ""
-    lost = f"; left out, for they are damaged: {', '.join(facts['dropped'])}" if facts["dropped"] else ""
-    return f"{facts['samples']} clips of {facts['name']}/{facts['split']}{missing}, shards {facts['shards_sha256'][:12]}{lost}"
-
-
-def open_splits(architecture: Architecture, source: Path, chosen: DataOverlay) -> dict[str, ShardSet]:
-    """The shards to fit on and to score, `chosen` or else those that `source` names.
-
-    Raises ValueError where one is missing, a sample has not exactly one label, or the two have different classes.
+    Returns what is kept where, a line each, on the first process. Raises ValueError as `run` does.
     """
-    folders = {split: getattr(chosen, split) or getattr(architecture.data, split) for split in SPLITS}
-    for split, folder in folders.items():
-        if folder is None:
-            raise ValueError(f"data.{split}: no shard folder is given, and {source} names none")
-    data = chosen.over(architecture.data)
-    shards = {split: open_shards(folder, data) for split, folder in folders.items()}
-    for shard_set in shards.values():
-        shard_set.labels()  # refuses samples without exactly one label
-    if shards["train"].classes != shards["test"].classes:
+    place = find_place()
+    claim_device(place)
+    subject, data, folds = prepare(config)
+    extraction = extraction_of(config, subject, data, (place.rank, place.world_size))
+    fill(extraction, config, folds)
+    lines = [
+        f"{extraction.store(part.shards, views).folder}: {part.shards.location}, {views} views"
+        for part, views in ((folds[0].train, _train_views(config)), (folds[0].test, "eval"))
+    ]
+    return list(dict.fromkeys(lines)) if place.rank == 0 else []
+
+
+def prepare(config: EvalConfig) -> tuple[Evaluated, DataConfig, list[Fold]]:
+    """The net, the views and the folds; ValueError, before anything is computed, for what cannot be evaluated."""
+    protocol, dataset = PROTOCOLS[config.protocol.name], config.dataset
+    if protocol.needs_one_label and dataset.task.multi_label:
         raise ValueError(
-            f"{folders['train']} has the classes {shards['train'].classes}, {folders['test']} {shards['test'].classes}:"
-            " give two splits of one data set"
+            f"protocol.name: {config.protocol.name} is for one label a clip, and clips of {dataset.name} have several: use"
+            " `job: linear` or `job: finetune`"
         )
-    return shards
+    if protocol.needs_heads and set(dataset.modalities) != BOTH_STREAMS:
+        raise ValueError(f"protocol.name: {config.protocol.name} needs video and sound: set dataset.streams to [video, audio]")
+    subject = open_subject(config)
+    if protocol.needs_heads and not subject.heads:
+        raise ValueError(
+            f"protocol.name: {config.protocol.name} compares outputs of heads, and {config.checkpoint} holds encoders only: give a"
+            " run directory"
+        )
+    data = views_of(config, subject)
+    return subject, data, open_folds(dataset, data)
 
 
-def _build(config: EvalConfig, architecture: Architecture) -> tuple[XKD, dict]:
-    """The net to evaluate, and what it is."""
-    net = architecture.build(config.seed)
-    facts = {"checkpoint": config.checkpoint, "backbone": config.backbone}
-    if config.checkpoint == UNTRAINED:
-        return net, facts | {"architecture": str(config.architecture), "seed": config.seed}
-    weights = find_weights(Path(config.checkpoint))
-    load_weights(net, weights)
-    return net, facts | {"weights": str(weights), "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+def extraction_of(config: EvalConfig, subject: Evaluated, data: DataConfig, place: tuple[int, int] = (0, 1)) -> Extraction:
+    """How this process, one of several, computes features."""
+    auto = "autocast" if torch.cuda.is_available() else "fp32"
+    precision = auto if config.precision == "auto" else config.precision
+    return Extraction(subject, data, config.features_dir, config.batch_size, precision, config.seed, place)
+
+
+def fill(extraction: Extraction, config: EvalConfig, folds: list[Fold]) -> None:
+    """Compute what is missing of the features that the protocol needs, in one pass over each shard set for all folds."""
+    if PROTOCOLS[config.protocol.name].learns:
+        extraction.fill([fold.train for fold in folds], _train_views(config))
+    extraction.fill([fold.test for fold in folds], "eval")
+
+
+def _train_views(config: EvalConfig) -> Views:
+    return getattr(config.protocol, "train_views", "eval")
+
+
+def _record(fold: Fold, config: EvalConfig, protocol: Protocol, extraction: Extraction) -> dict:
+    train, dropped = None, {}
+    if protocol.learns:
+        train, dropped["train"] = extraction.features(fold.train, _train_views(config))
+    test, dropped["test"] = extraction.features(fold.test, "eval")
+    num_classes = len(fold.test.shards.classes)
+    trial = Trial(config.dataset.task, train, test, num_classes, extraction.subject.heads, config.seed)
+    return results.of_fold(fold, protocol.run(config.protocol, trial), dropped)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from xkd.eval.architecture import check_file, check_same
@@ -50,6 +51,18 @@ def open_subject(config: Subject) -> Evaluated:
             " it, or set dataset.streams to what there is"
         )
     return _of_files({modality: files[modality] for modality in config.dataset.modalities}, config)
+
+
+def views_of(config: Subject, evaluated: Evaluated) -> DataConfig:
+    """The views of the evaluation. ValueError where its fields do not fit each other, or an encoder cannot take the views."""
+    data = config.data.over(evaluated.data)
+    for modality, encoder in evaluated.encoders.items():
+        shape = getattr(data, f"{modality}_shape")
+        try:
+            encoder.tokenizer.positions_of(torch.empty((1, *shape), device="meta"))
+        except ValueError as error:
+            raise ValueError(f"data.{modality}: {error} (clip_seconds, fps and size, or hop and num_mels)") from None
+    return data
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
