@@ -14,6 +14,7 @@ EXIT_CODES = f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usa
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
+    "features": "frozen features from shards, beside loading and the bare forward pass",
     "kernels": "the fused kernels, torch eager and torch.compile; what each kernel gains a step",
     "loader": "clips per second from shards to tensors",
     "model": "CPU time of a full step, beside one that is not optimised",

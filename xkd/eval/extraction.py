@@ -15,7 +15,7 @@ from xkd.eval.splits import Part
 from xkd.eval.subject import Evaluated
 from xkd.features import FeatureNet, Features, counted_batches, view_features
 from xkd.pipelines.config import DataConfig
-from xkd.pipelines.loader import Loader
+from xkd.pipelines.loader import Batch, Loader
 from xkd.pipelines.shards.index import ShardSet
 
 PART_ROWS = 512  # samples a file: what a killed process computes again
@@ -41,6 +41,7 @@ class Extraction:
 
     @cached_property
     def net(self) -> FeatureNet:
+        """The encoders, on this process's device."""
         return {modality: encoder.to(self.device).eval().features for modality, encoder in self.subject.encoders.items()}
 
     def store(self, shards: ShardSet, views: Views) -> FeatureStore:
@@ -63,13 +64,17 @@ class Extraction:
         return found, {part.shards.sample(sample).key: reason for sample, reason in dropped.items()}
 
     @torch.inference_mode()
+    def of_batch(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The features [B, V, D] of a batch's samples."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "autocast"):
+            return {name: array.numpy() for name, array in view_features(batch, self.net, self.batch_size).items()}
+
     def _compute(self, part: Part, views: Views, store: FeatureStore) -> None:
         ids_by_key = dict(zip(part.keys, part.ids.tolist(), strict=True))
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "autocast")
         rows, known = [], 0
-        with self._open_loader(part, views) as loader, autocast:
+        with self.open_loader(part, views) as loader:
             for batch in tqdm(counted_batches(loader), total=len(loader), desc="features", unit="batch", disable=None):
-                arrays = {name: array.numpy() for name, array in view_features(batch, self.net, self.batch_size).items()}
+                arrays = self.of_batch(batch)
                 rows.append((batch.sample_ids.numpy(), batch.keys, batch.targets.numpy(), arrays))
                 if sum(len(ids) for ids, *_ in rows) >= PART_ROWS:
                     store.write(_joined(rows, {ids_by_key[key]: reason for key, reason in loader.dropped[known:]}))
@@ -78,7 +83,8 @@ class Extraction:
         if rows or dropped:
             store.write(_joined(rows, dropped))
 
-    def _open_loader(self, part: Part, views: Views) -> Loader:
+    def open_loader(self, part: Part, views: Views) -> Loader:
+        """The views of a part's samples, on this process's device."""
         return Loader(
             part.shards,
             self.data,
