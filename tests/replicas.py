@@ -20,9 +20,9 @@ def write_replica(dataset: str, root: Path) -> Path:
 
 
 def write_media(path: Path, kinds: Sequence[int], number: int, *, seconds: float = 1.5, sound: bool = True) -> None:
-    """A clip of some kinds: the colour is that of the first, the sound that of all together; no two numbers look alike."""
-    tones = [tone(HERTZ[kind] * (1 + 0.01 * (number % 7)), amplitude=0.5 / len(kinds)) for kind in kinds]
-    picture = moving_bar(HUES[kinds[0]], speed=0.2 + 0.07 * (number % 11))
+    """A clip of some kinds: the colour is that of the first, the sound that of all together; no two numbers give the same clip."""
+    tones = [tone(HERTZ[kind] * (1 + 0.003 * number), amplitude=0.5 / len(kinds)) for kind in kinds]
+    picture = moving_bar(HUES[kinds[0]], speed=0.2 + 0.017 * number)
     codecs = {
         ".wav": {"picture": None, "audio_codec": "pcm_s16le", "sample_rate": 44100},
         ".avi": {"picture": picture, "video_codec": "mpeg4", "audio_codec": "pcm_s16le"},
@@ -91,14 +91,14 @@ def fsd50k(root: Path) -> None:
     truth = root / "FSD50K.ground_truth"
     write_lines(truth / "vocabulary.csv", [f"{kind},{label},{mid}" for kind, (label, mid) in enumerate(labels)])
     kinds_of = [[0], [1], [2], [0, 2], [1, 2], [0, 1]]
-    for part in ("dev", "eval"):
+    for part, first in (("dev", 0), ("eval", len(kinds_of))):
         lines = ["fname,labels,mids,split" if part == "dev" else "fname,labels,mids"]
-        for number, kinds in enumerate(kinds_of):
-            name = f"{1000 * (part == 'eval') + number}"
+        for place, kinds in enumerate(kinds_of):
             joined = (",".join(labels[kind][column] for kind in kinds) for column in (0, 1))
-            split = (",val" if number in (2, 5) else ",train") if part == "dev" else ""
-            lines.append('{},"{}","{}"{}'.format(name, *joined, split))
-            write_media(root / f"FSD50K.{part}_audio" / f"{name}.wav", kinds, number, seconds=0.3 + 0.36 * number)
+            split = (",val" if place in (2, 5) else ",train") if part == "dev" else ""
+            lines.append('{},"{}","{}"{}'.format(first + place, *joined, split))
+            file = root / f"FSD50K.{part}_audio" / f"{first + place}.wav"
+            write_media(file, kinds, first + place, seconds=0.3 + 0.36 * place)
         write_lines(truth / f"{part}.csv", lines)
 
 
