@@ -73,13 +73,13 @@ def build_graph(config: ExampleConfig, *, batch_size: int, device: str, outputs:
 
 @pipeline_def(enable_conditionals=True, exec_dynamic=True)
 def _graph(config, device, outputs):
-    frames = decoded_frames(config, device)
+    clips = decoded_clips(config, device)
     waveform = device.put(fn.external_source(name="pcm", dtype=types.INT16, ndim=1))
-    parts = {"frames": frames, "pcm": waveform}
+    parts = {"frames": clips[0], "pcm": waveform}
     makers = {
-        "video_global": (global_video_view, frames),
+        "video_global": (global_video_view, clips),
         "audio_global": (global_audio_view, waveform),
-        "video_local": (local_video_view, frames),
+        "video_local": (local_video_view, clips),
         "audio_local": (local_audio_view, waveform),
     }
     for name in outputs:
@@ -90,18 +90,21 @@ def _graph(config, device, outputs):
     return tuple(parts[name] for name in outputs)
 
 
-def decoded_frames(config: ExampleConfig, device: Device) -> DataNode:
-    """The clip's frames, FHWC uint8; executor.py feeds `frame_inputs` of their numbers."""
+def decoded_clips(config: ExampleConfig, device: Device) -> list[DataNode]:
+    """The frames of each clip, FHWC uint8; executor.py feeds `frame_inputs` of the numbers of all."""
     video = fn.external_source(name="video", dtype=types.UINT8, ndim=1)
     # Pinned threads would put the first thread of every pipeline, and rank, on the same core.
     frames = fn.decoders.video(video, device=device.decoder, frames=integers("frames.decoded"), affine=False)
     if config.crop_from == "resized":
         frames = fn.resize(frames, resize_shorter=config.video.global_view.size)
-    return arranged(frames, integers("frames.order"), integer("frames.rearranged"))
+    order, rearranged = integers("frames.order"), integer("frames.rearranged")
+    if config.clips == 1:
+        return [arranged(frames, order, rearranged)]
+    return [arranged_part(frames, order, rearranged, k * config.num_frames, config.num_frames) for k in range(config.clips)]
 
 
 def frame_inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """What the graph is fed for the numbers of a clip's frames: each of them once, rising, and how the clip is made of these.
+    """What the graph is fed for the numbers of the clips' frames: each of them once, rising, and how the clips are made of these.
 
     Numbers may repeat or turn back, where a video shorter than the clip starts again or several clips overlap. For a number
     that repeats, DALI 2.4's decoder starts at the beginning of the file.
@@ -118,18 +121,24 @@ def arranged(frames: DataNode, order: DataNode, rearranged: DataNode) -> DataNod
     return frames
 
 
-def global_video_view(frames: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
+def arranged_part(frames: DataNode, order: DataNode, rearranged: DataNode, start: int, count: int) -> DataNode:
+    """A part of that. All at once, clips that overlap would take many times the memory of what is decoded."""
+    if rearranged > 0:
+        frames = fn.sequence_rearrange(frames, new_order=fn.slice(order, start=start, shape=count, axes=[0]))
+    else:
+        frames = fn.slice(frames, start=start, shape=count, axes=[0])
+    return frames
+
+
+def global_video_view(clips: list[DataNode], name: str, place: int, config: ExampleConfig) -> DataNode:
     """A view of all frames of a clip; the clips of an example follow each other, each with its crops."""
-    if config.clips > 1:
-        clip = place // config.crops
-        frames = fn.slice(frames, start=clip * config.num_frames, shape=config.num_frames, axes=[0])
-    return video_view(frames, name, config.video.global_view)
+    return video_view(clips[place // config.crops], name, config.video.global_view)
 
 
-def local_video_view(frames: DataNode, name: str, place: int, config: ExampleConfig) -> DataNode:
-    """A view of some consecutive frames."""
+def local_video_view(clips: list[DataNode], name: str, place: int, config: ExampleConfig) -> DataNode:
+    """A view of some consecutive frames of the only clip."""
     view = config.video.local_view
-    some = fn.slice(frames, start=integer(f"{name}.first_frame"), shape=view.frames, axes=[0])
+    some = fn.slice(clips[0], start=integer(f"{name}.first_frame"), shape=view.frames, axes=[0])
     return video_view(some, name, view)
 
 
