@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xkd.benchmarks import command, straightforward
 from xkd.benchmarks.harness import TOTAL, Lap, Measurement, Round, measure
+from xkd.benchmarks.noise import noise_views
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.model.xkd import OTHER, XKD
@@ -92,16 +93,10 @@ def trained(xkd: XKD) -> dict[str, Tensor]:
 
 def build(config: PretrainConfig, dtype: torch.dtype) -> tuple[XKD, list[Tensor], dict[str, Tensor]]:
     """A network, its inputs (normal noise) and the noise of its masks: the same ones at every call."""
-    data, size, shapes = config.data, config.train.global_batch, config.data.view_shapes
-    xkd = XKD(config.model, config.loss, **shapes, seed=config.seed).to(dtype)
+    size = config.train.global_batch
+    xkd = XKD(config.model, config.loss, **config.data.view_shapes, seed=config.seed).to(dtype)
     generator = torch.Generator().manual_seed(config.seed)
-    leading = {
-        "video_shape": (size,),
-        "local_video_shape": (size, data.video.local_view.count),
-        "audio_shape": (size,),
-        "local_audio_shape": (size, data.audio.local_view.count),
-    }
-    batch = [torch.randn(*sizes, *shapes[name], generator=generator).to(dtype) for name, sizes in leading.items()]
+    batch = [views.to(dtype) for views in noise_views(config, size, generator).values()]
     num_tokens = {modality: xkd.get_submodule(f"{modality}_student").encoder.tokenizer.num_tokens for modality in OTHER}
     noise = {modality: torch.rand(size, number, generator=generator) for modality, number in num_tokens.items()}
     return xkd, batch, noise
@@ -153,8 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for size in options.batch_sizes:
             overrides = [f"model.teacher_view={view}", f"train.global_batch={size}", "loss.align_group=global"]
             config = load(options.config, overrides, schemas())
-            if None in config.data.view_shapes.values():
-                raise ValueError(f"{options.config}: a modality has no local view: give each a count of 1 or more")
             case = f"config={options.config} batch={size} teacher_view={view} threads={torch.get_num_threads()}"
             check_agreement(config)
             measurements = measure(partial(setup, config), list(PROVIDERS), rounds=options.rounds, warmup=1, memory=True)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
+
 from xkd.benchmarks.harness import Measurement
 from xkd.env import environment
 
@@ -102,6 +104,12 @@ def _row(shared: Mapping[str, object], measurement: Measurement) -> Row:
     derived = {name: getattr(measurement, name) for name in ("items_per_s", "cpu_ms_per_item")}
     values = {**shared, **asdict(measurement), **derived}
     return as_text({name: values[name] for name in COLUMNS})
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """The columns wall_p20_s, wall_p50_s, wall_p80_s of these times."""
+    names = ("wall_p20_s", "wall_p50_s", "wall_p80_s")
+    return dict(zip(names, map(float, np.percentile(seconds, [20, 50, 80])), strict=True))
 
 
 def as_text(values: Mapping[str, object]) -> Row:

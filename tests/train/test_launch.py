@@ -18,6 +18,7 @@ ARGUMENTS = ("train.global_batch=4", "train.epochs=2", "train.log_every=1", "opt
 TIMINGS = {
     "clips_per_second",
     "host_memory_gib",
+    "checkpoint_stall_seconds",
     *(f"data_{stage}_share" for stage in ("read", "feed", "decode", "finish", "wait")),
 }
 

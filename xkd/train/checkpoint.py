@@ -1,54 +1,110 @@
-"""Checkpoints that are whole or absent: written under a temporary name, renamed when every rank is done."""
+"""The checkpoints of a run on disk: which there are, which of them are whole, and which are kept.
+
+checkpoints/step-NNNNNN holds weights.safetensors (the whole network in float32), moments/rank-NNNNN.safetensors (what AdamW has of
+the stretches of parameters that each rank updates) and meta.json. `checkpoints/latest` names the newest.
+"""
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 
 from xkd.train.run_directory import write_atomically
-from xkd.train.trainer import Trainer
 
-WEIGHTS = "weights.safetensors"
+FOLDER, LATEST, META, WEIGHTS, MOMENTS = "checkpoints", "latest", "meta.json", "weights.safetensors", "moments"
+FORMAT = 1
 
 
-def save(run_dir: Path, step: int, trainer: Trainer, data: dict) -> Path:
-    """Saves the run after `step` steps; every rank must call it. Returns the checkpoint's folder.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint."""
 
-    The folder holds DeepSpeed's own state (to go on with), `weights.safetensors` (the whole network in fp32, to evaluate without
-    DeepSpeed) and `meta.json`, with the loader's state `data`. `checkpoints/latest` names it once it is complete; older checkpoints
-    are deleted then.
+    folder: Path
+    meta: Mapping
+
+    @property
+    def step(self) -> int:
+        """Steps that were done."""
+        return self.meta["step"]
+
+
+def newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint of a run, if it has one, and a warning for everything that is broken and should be newer.
+
+    Nothing is deleted. Raises ValueError where there are checkpoints and none is whole.
     """
-    place, checkpoints = trainer.place, run_dir / "checkpoints"
-    temporary, final = checkpoints / f"step-{step:06d}.tmp", checkpoints / f"step-{step:06d}"
-    if place.rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    dist.barrier()
-    trainer.engine.save(temporary)
-    weights = {name: tensor.to("cpu", copy=True) for name, tensor in trainer.weights() if place.rank == 0}
-    if place.rank == 0:
-        save_file(weights, temporary / WEIGHTS)
-        meta = {"step": step, "world_size": place.world_size, "data": data}
-        write_atomically(temporary / "meta.json", json.dumps(meta, indent=2) + "\n")
-    dist.barrier()
-    if place.rank == 0:
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _fsync(file)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        write_atomically(checkpoints / "latest", final.name + "\n")
-        for old in checkpoints.glob("step-*"):
-            if old != final:
-                shutil.rmtree(old)
-    dist.barrier()
+    found, broken = None, []
+    for folder in _folders(run_dir):
+        if problem := _problem(folder):
+            broken.append(f"{folder}: {problem}")
+        else:
+            found = Checkpoint(folder, _meta(folder))
+            break
+    pointer = run_dir / FOLDER / LATEST
+    named = pointer.read_text().strip() if pointer.is_file() else None
+    if named and not (pointer.parent / named).is_dir():
+        broken.insert(0, f"{pointer}: names {named}, which is not there")
+    if broken and not found:
+        raise ValueError(
+            f"{'; '.join(broken)}: no whole checkpoint is left to go on from: copy one back, or start with a new run_dir"
+        )
+    used = f"goes on from {found.folder.name} instead" if found else ""
+    return found, [f"WARNING: {problem}; the run {used}" for problem in broken]
+
+
+def before(run_dir: Path, step: int) -> Checkpoint | None:
+    """The newest whole checkpoint of fewer than `step` steps, if there is one."""
+    older = (folder for folder in _folders(run_dir) if _step(folder) < step and not _problem(folder))
+    return next((Checkpoint(folder, _meta(folder)) for folder in older), None)
+
+
+def temporary(run_dir: Path, step: int) -> Path:
+    """Where the files of a checkpoint are written until it is whole."""
+    return run_dir / FOLDER / f"step-{step:06d}.tmp"
+
+
+def clear(run_dir: Path) -> None:
+    """Removes what was left half written or half removed."""
+    for folder in (run_dir / FOLDER).glob("step-*.tmp"):
+        shutil.rmtree(folder)
+
+
+def publish(folder: Path, meta: Mapping, keep: int) -> Path:
+    """Makes a temporary folder, whose other files are on disk, the run's newest checkpoint; returns its place.
+
+    Of the others the newest `keep` - 1 stay, and those whose meta.json says `milestone`.
+    """
+    write_atomically(folder / META, json.dumps({"format": FORMAT, **meta}, indent=2) + "\n")
+    for directory in (folder / MOMENTS, folder):
+        fsync(directory)
+    final = folder.with_suffix("")
+    if final.exists():  # a broken one, or the run has gone on from before it
+        _remove(final)
+    folder.rename(final)
+    write_atomically(final.parent / LATEST, final.name + "\n")
+    fsync(final.parent)
+    _prune(final, keep)
     return final
 
 
-def _fsync(path: Path) -> None:
+def _prune(newest: Path, keep: int) -> None:
+    older = [folder for folder in _folders(newest.parent.parent) if _step(folder) < _step(newest) and not _problem(folder)]
+    for folder in older[keep - 1 :]:
+        if not _meta(folder)["milestone"]:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint, of which no part is taken for one meanwhile."""
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.old.tmp")))
+
+
+def fsync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -56,29 +112,35 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def latest(run_dir: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None. Raises ValueError where `latest` names one that is not there."""
-    pointer = run_dir / "checkpoints" / "latest"
-    if not pointer.exists():
-        return None
-    folder = pointer.parent / pointer.read_text().strip()
-    if not (folder / "meta.json").is_file():
-        raise ValueError(f"{folder}: is not a complete checkpoint, though {pointer} names it: copy it back, or start a new run_dir")
-    return folder
+def _folders(run_dir: Path) -> list[Path]:
+    """Of whole checkpoints and of broken ones, the newest first."""
+    return sorted((folder for folder in (run_dir / FOLDER).glob("step-*") if folder.suffix != ".tmp"), key=_step, reverse=True)
 
 
-def restore(folder: Path, trainer: Trainer) -> tuple[int, dict]:
-    """Brings the trainer back to a checkpoint. Returns the number of steps done and the loader's state.
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
-    Raises ValueError where the run continues with another number of ranks, or the checkpoint holds no state of the loader.
-    """
-    meta = json.loads((folder / "meta.json").read_text())
-    if meta["world_size"] != (ranks := trainer.place.world_size):
-        raise ValueError(
-            f"{folder}: written by {meta['world_size']} ranks, this run has {ranks}: start it with {meta['world_size']}"
-        )
-    if "data" not in meta:
-        raise ValueError(f"{folder}: was written by an earlier version and does not say which clips were seen: start a new run_dir")
-    trainer.engine.load(folder)
-    trainer.set_teachers(load_file(folder / WEIGHTS))
-    return meta["step"], meta["data"]
+
+def _meta(folder: Path) -> dict:
+    return json.loads((folder / META).read_text())
+
+
+def _problem(folder: Path) -> str | None:
+    """What a checkpoint lacks; None where it is whole."""
+    try:
+        meta = _meta(folder)
+    except (OSError, ValueError) as error:
+        return f"{META} cannot be read ({error})"
+    if meta.get("format") != FORMAT:
+        return f"is of format {meta.get('format')}, and this version reads {FORMAT}"
+    for name, size in meta["files"].items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+        try:
+            safe_open(file, "pt").__exit__(None, None, None)
+        except SafetensorError as error:
+            return f"{name} is damaged ({error})"
+    return None

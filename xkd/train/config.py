@@ -74,8 +74,15 @@ class RunConfig(Settings):
     epochs: float = Field(800, gt=0, description="length of the run and of every schedule")
     max_steps: int | None = Field(None, gt=0, description="stop early after this many steps; schedules still span `epochs`")
     log_every: int = Field(20, gt=0, description="steps between two lines of metrics.jsonl")
-    checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints, of which the newest is kept")
+    checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints; the last step has one too")
+    keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints are kept")
+    milestone_every_epochs: float | None = Field(
+        None, gt=0, description="epochs between checkpoints that are kept for good; none: there are none"
+    )
     max_skipped_steps: int = Field(10, gt=0, description="stop after so many steps in a row whose loss or gradients are not finite")
+    hang_timeout_minutes: float | None = Field(
+        10.0, gt=0, description="end a rank that stands still for so long, and name the one that it waits for; none: never"
+    )
 
 
 class ProbeConfig(Settings):

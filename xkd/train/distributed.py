@@ -15,7 +15,7 @@ from xkd.losses import Ranks
 from xkd.pipelines.shards.shard_files import StorageError
 
 T = TypeVar("T")
-# That ranks wait for one that is still copying shards. Other operations have DeepSpeed's limit, DEEPSPEED_TIMEOUT or 10 minutes.
+# That ranks wait for one that is still copying shards. Other operations have the limit of `engine.join_process_group`.
 LONGEST_WAIT = timedelta(hours=12)
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 

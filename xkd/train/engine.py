@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
@@ -24,17 +24,21 @@ PRECISIONS: dict[str, dict] = {
 }
 
 
-def join_process_group() -> None:
+def join_process_group(hang_timeout_minutes: float | None = None) -> None:
     """Joins the ranks of this run: NCCL between GPUs, gloo between CPUs.
 
+    An operation waits for other ranks a minute longer than the watchdog, which has more to say of them; DeepSpeed's limit
+    (DEEPSPEED_TIMEOUT, or 10 minutes) holds where it is longer.
     DeepSpeed would first compile a shared-memory operator for CPU inference (two minutes of g++), which training never calls.
     """
     import deepspeed
     import deepspeed.ops
+    from deepspeed.constants import default_pg_timeout
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+    timeout = max(default_pg_timeout, timedelta(minutes=(hang_timeout_minutes or 0) + 1))
+    deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", timeout=timeout, verbose=False)
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -118,10 +122,20 @@ class Engine:
         self._engine.step()
         self.zero.clear_gradients()
 
-    def save(self, folder: Path) -> None:
-        """Writes every rank's part of weights and optimizer state to `folder`/deepspeed; all ranks must call it."""
-        self._engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
+    def moments(self, flat: Tensor) -> dict[str, Tensor]:
+        """AdamW's state of a tensor that it updates, to be changed in place: `exp_avg`, `exp_avg_sq` and `step`."""
+        state = self._optimizer.state[flat]
+        if not state:  # no step yet: what AdamW itself would begin with
+            state |= {name: torch.zeros_like(flat) for name in ("exp_avg", "exp_avg_sq")}
+            state["step"] = torch.zeros((), device=flat.device)
+        return state
 
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote, at the same world size and ZeRO stage."""
-        self._engine.load_checkpoint(str(folder), tag="deepspeed")
+    @property
+    def steps_applied(self) -> int:
+        """Steps that have updated weights."""
+        return max((int(state["step"]) for state in self._optimizer.state.values() if state), default=0)
+
+    @steps_applied.setter
+    def steps_applied(self, steps: int) -> None:
+        for state in self._optimizer.state.values():
+            state["step"].fill_(steps)

@@ -3,29 +3,28 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch.distributed as dist
 
 from xkd.kernels.choice import implementation
-from xkd.pipelines.loader import Loader
 from xkd.pipelines.samples.quarantine import Quarantine
 from xkd.pipelines.shards.shard_files import StorageError
 from xkd.pipelines.store.opening import check_shards, is_remote
-from xkd.train import checkpoint, run_directory, sinks
+from xkd.train import checkpoint, run_directory, sinks, snapshot
+from xkd.train.checkpoint import Checkpoint
 from xkd.train.config import TrainingConfig
 from xkd.train.distributed import Place, claim_device, find_place, from_rank_0, together
 from xkd.train.engine import join_process_group
-from xkd.train.meter import Meter, memory
+from xkd.train.heartbeat import Heartbeat
+from xkd.train.loop import Loop
 from xkd.train.metrics import MetricsWriter
-from xkd.train.task import Job, Probe
+from xkd.train.stopping import StopRequests
+from xkd.train.suspects import gone, listen
+from xkd.train.task import Job
 from xkd.train.trainer import Stopped, Trainer
+from xkd.train.watchdog import Watchdog
 
-DONE, FAILED = 0, 1
-
-
-class TooManySubstituted(Stopped):
-    """Too many of the epoch's samples are damaged."""
+DONE, FAILED, STOPPED = 0, 1, 75
 
 
 def train(kind: Callable[[TrainingConfig, Place], Job], config: TrainingConfig) -> int:
@@ -40,39 +39,59 @@ def train(kind: Callable[[TrainingConfig, Place], Job], config: TrainingConfig) 
     check(job)
     device = claim_device(place)
     kernels = implementation("cuda" if device == "gpu" else "cpu")
-    join_process_group()  # the ranks wait for each other for minutes here, and for hours in `together`
+    join_process_group(config.train.hang_timeout_minutes)  # ranks wait for others for minutes here, for hours in `together`
     try:
-        quarantine, found = together(partial(_look, config, place))
+        quarantine, found, warnings = together(partial(_look, config, place))
         loader = together(partial(job.open_loader, device))
+        found = from_rank_0(found)
+        start = found.step if found else 0
+        total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
+        if start >= total:
+            loader.close()
+            return _finish(config, place, DONE, "done", step=start)
         probe = together(partial(job.open_probe, device, len(loader)))
     except StorageError as error:
         return _finish(config, place, FAILED, "failed", reason=str(error))
-    found = from_rank_0(found)
     trainer = Trainer(job.open_task(len(loader)))
-    start, state = checkpoint.restore(found, trainer) if found else (0, loader.state_dict())
+    if found:
+        snapshot.restore(trainer, found)
+    state = found.meta["loader"] if found else loader.state_dict()
     loader.load_state_dict(state | {"quarantine": [damage.model_dump() for damage in quarantine]})
-    total = min(math.ceil(config.train.epochs * len(loader)), config.train.max_steps or math.inf)
     metrics = together(partial(_open_metrics, job, start, total))
     utilisation = job.utilisation()
+    done = f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done, kernels: {kernels}"
+    metrics.say([*warnings, done, *job.opening(utilisation)])
     if place.rank == 0:
+        metrics.say(run_directory.changes(config))
         run_directory.record(config)
         run_directory.write_state(config.run_dir, "running", step=start)
-    done = f"{config.run_dir}: {len(loader)} steps an epoch, {start} of {total} steps done, kernels: {kernels}"
-    metrics.say([done, *job.opening(utilisation)])
-    try:
-        with loader, metrics:
-            meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=start)
-            _run(trainer, loader, probe, metrics, meter, start, total, state["substituted"])
-    except Stopped as error:
-        _record_damage(config, loader, place)
-        return _finish(config, place, FAILED, "failed", reason=str(error))
-    except Exception as error:  # the launcher ends the other ranks, which know nothing of it
-        known = run_directory.read_quarantine(config.run_dir)
-        known.add(loader.quarantine)
-        run_directory.write_quarantine(config.run_dir, known)
-        run_directory.write_state(config.run_dir, "failed", reason=f"{type(error).__name__}: {error}")
-        raise RuntimeError(f"{config.run_dir}: training failed on rank {place.rank}") from error
-    return _finish(config, place, DONE, "done", step=total)
+    trainer.progress.begin(start)
+    requests = StopRequests(config.run_dir, polls=place.rank == 0)
+    heartbeat = Heartbeat(config.run_dir, place, trainer.progress)
+    with requests, heartbeat, Watchdog(config.run_dir, place, trainer.progress, config.train.hang_timeout_minutes):
+        try:
+            with loader, metrics:
+                steps = {"step": start, "total": total, "substituted": state["substituted"]}
+                loop = Loop(trainer, loader, probe, metrics, utilisation, requests, **steps)
+                step, asked = loop.run()
+        except Stopped as error:
+            loop.record_damage()
+            return _finish(config, place, FAILED, "failed", reason=str(error))
+        except Exception as error:  # the launcher ends the other ranks, which know nothing of it
+            known = run_directory.read_quarantine(config.run_dir)
+            known.add(loader.quarantine)
+            run_directory.write_quarantine(config.run_dir, known)
+            run_directory.write_failure(config.run_dir, _reason(error, config, place))
+            raise RuntimeError(f"{config.run_dir}: training failed on rank {place.rank}") from error
+        if asked:
+            return _finish(config, place, STOPPED, "stopped", step=step, reason=asked)
+        return _finish(config, place, DONE, "done", step=step)
+
+
+def _reason(error: Exception, config: TrainingConfig, place: Place) -> str:
+    """What went wrong on this rank and, where it may be for want of them, which ranks are gone."""
+    others = gone(*listen(config.run_dir, place.world_size)) if place.world_size > 1 else None
+    return f"{type(error).__name__}: {error}" + (f"; {others}" if others else "")
 
 
 def check(job: Job) -> None:
@@ -98,13 +117,14 @@ def _check_shards(config: TrainingConfig, *, remote: bool) -> None:
             check_shards(location, config.data)
 
 
-def _look(config: TrainingConfig, place: Place) -> tuple[Quarantine, Path | None]:
-    """What an earlier start has left, damaged samples and a checkpoint; raises what can be told before anything is copied."""
-    found = run_directory.read_quarantine(config.run_dir), checkpoint.latest(config.run_dir)
+def _look(config: TrainingConfig, place: Place) -> tuple[Quarantine, Checkpoint | None, list[str]]:
+    """What an earlier start has left, damaged samples and, on rank 0, a checkpoint; raises what can be told before copying."""
+    quarantine, saved, warnings = run_directory.read_quarantine(config.run_dir), None, []
     if place.rank == 0:
+        saved, warnings = checkpoint.newest(config.run_dir)
         run_directory.prepare(config)
     _check_shards(config, remote=True)
-    return found
+    return quarantine, saved, warnings
 
 
 def _open_metrics(job: Job, start: int, total: int) -> MetricsWriter:
@@ -112,71 +132,11 @@ def _open_metrics(job: Job, start: int, total: int) -> MetricsWriter:
 
 
 def _finish(config: TrainingConfig, place: Place, exit_code: int, status: str, **facts) -> int:
-    """Leaves the outcome in state.json and, of a failure, on the screen; no rank ends, and has the launcher end others, before."""
+    """Leaves the outcome in state.json and on the screen; no rank ends, and has the launcher end others, before."""
     if place.rank == 0:
         run_directory.write_state(config.run_dir, status, **facts)
-        if exit_code:
-            print(f"{config.run_dir}: {status}: {facts['reason']}", flush=True)
+        steps = [f"{facts['step']} steps are done"] if "step" in facts else []
+        print(f"{config.run_dir}: {status}: {'; '.join([*filter(None, [facts.get('reason')]), *steps])}", flush=True)
     dist.barrier()
     dist.destroy_process_group()
     return exit_code
-
-
-def _record_damage(config: TrainingConfig, loader: Loader, place: Place) -> None:
-    """Leaves the damaged samples that the ranks have found in the run directory; every rank must call it."""
-    loader.share()
-    if place.rank == 0:
-        run_directory.write_quarantine(config.run_dir, loader.quarantine)
-
-
-def _check_substituted(config: TrainingConfig, loader: Loader, substituted: int) -> None:
-    """Raises TooManySubstituted, on every rank, where so many clips of the epoch are more than `data.max_bad_share` of it."""
-    if substituted > loader.max_substituted:
-        loader.share()
-        listed = config.run_dir / run_directory.QUARANTINE
-        raise TooManySubstituted(f"{loader.too_many(substituted)}; {listed} lists all: delete it when they are mended")
-
-
-def _save(trainer: Trainer, loader: Loader, step: int) -> None:
-    """Saves a checkpoint. What it lacks of the loader's state, the damaged samples, is in the run directory before."""
-    state = {name: value for name, value in loader.state_dict().items() if name != "quarantine"}
-    _record_damage(trainer.config, loader, trainer.place)
-    checkpoint.save(trainer.config.run_dir, step, trainer, state)
-
-
-def _run(
-    trainer: Trainer,
-    loader: Loader,
-    probe: Probe | None,
-    metrics: MetricsWriter,
-    meter: Meter,
-    step: int,
-    total: int,
-    substituted: int,
-) -> None:
-    """Steps from `step` to `total`, reporting and saving as configured; so many clips of this epoch were substituted before."""
-    config = trainer.config
-    if probe and step == 0 and probe.is_due(0):
-        metrics.write(step, probe.measure(trainer.weights()))
-        meter.restart(step)
-    while step < total:
-        for batch in loader:
-            numbers = trainer.step(batch, step)
-            step += 1
-            substituted += round(numbers["substituted"])
-            metrics.advance()
-            probed = probe is not None and (step == total or probe.is_due(step))
-            if probed or step == total or step % config.train.log_every == 0:
-                so_far = {"epoch": step / len(loader), "substituted": substituted}
-                row = numbers | meter.rates(step) | memory() | so_far
-                if probed:
-                    row |= probe.measure(trainer.weights())
-                    meter.restart(step)
-                metrics.write(step, row)
-            _check_substituted(config, loader, substituted)
-            if step == total or step % config.train.checkpoint_every == 0:
-                _save(trainer, loader, step)
-            if step == total:
-                return
-        substituted = 0
-        _record_damage(config, loader, trainer.place)

@@ -9,13 +9,17 @@ from xkd.env import environment
 from xkd.pipelines.samples.quarantine import Quarantine
 from xkd.train.config import TrainingConfig
 
+CONFIG = "config.yaml"
 QUARANTINE = "quarantine.jsonl"
 SKIPPED = "skipped"
-MAY_CHANGE = {  # alters no number of a run
-    *("train.max_steps", "train.log_every", "train.checkpoint_every", "log", "probe"),
+# Where the shards lie: may hold a token, and that they are the same the loader's state says.
+LOCATIONS = {"data.train", "data.test", "data.stage_dir", "data.cache_dir"}
+MAY_CHANGE = LOCATIONS | {  # fields and sections that alter no number of a run, or none by more than rounding
+    *("train.max_steps", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.milestone_every_epochs"),
+    *("train.hang_timeout_minutes", "log", "probe"),
     *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
-    # where the shards lie; that they are the same, the loader's state says
-    *("data.train", "data.test", "data.stage_dir", "data.cache_dir", "data.cache_bytes", "data.allow_pipe"),
+    *("data.cache_bytes", "data.allow_pipe"),
+    *("train.accumulation", "train.compile", "model.activation_checkpointing", "deepspeed.zero_stage", "ema.form"),
 }
 
 
@@ -30,25 +34,42 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def check(config: TrainingConfig) -> None:
-    """Raises ValueError where the run directory belongs to a run of another configuration, naming every field that differs.
+    """Raises ValueError where the run directory belongs to a run that is not the configured one, naming every field that differs.
 
     The fields of MAY_CHANGE may differ.
     """
-    saved = config.run_dir / "config.yaml"
+    refused = [line for name, line in _changed(config).items() if not _may_change(name)]
+    if refused:
+        raise ValueError(
+            f"{config.run_dir / CONFIG}: this run was started with another configuration, and would become another one:\n"
+            + "".join(f"  {line}\n" for line in refused)
+            + "go on with the same one, or choose another run_dir"
+        )
+
+
+def changes(config: TrainingConfig) -> list[str]:
+    """What is configured otherwise than before, a line a field; nothing for a new run."""
+    return [f"  changed  {line}" for line in _changed(config).values()]
+
+
+def _changed(config: TrainingConfig) -> dict[str, str]:
+    """Of every field that differs from what the run was started with, a line "field: was -> is"."""
+    saved = config.run_dir / CONFIG
     if not saved.exists():
-        return
+        return {}
     before = _fields(load(saved, [], {config.job: type(config)}).model_dump(mode="json"))
     now = _fields(config.model_dump(mode="json"))
-    changed = [
-        f"{name} was {before.get(name)} and is now {now.get(name)}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"{saved}: this run was started with another configuration ({'; '.join(changed)}): "
-            "go on with the same one, or choose another run_dir"
-        )
+    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return {name: f"{name}: {_shown(name, before)} -> {_shown(name, now)}" for name in differing}
+
+
+def _shown(name: str, fields: dict) -> str:
+    return "(a location)" if name in LOCATIONS else f"{fields.get(name, '(not set)')}"
+
+
+def _may_change(name: str) -> bool:
+    keys = name.split(".")
+    return any(".".join(keys[:end]) in MAY_CHANGE for end in range(1, len(keys) + 1))
 
 
 def prepare(config: TrainingConfig) -> None:
@@ -62,16 +83,14 @@ def prepare(config: TrainingConfig) -> None:
 
 def record(config: TrainingConfig) -> None:
     """Records the configuration, which is from then on the run's."""
-    write_atomically(config.run_dir / "config.yaml", dump(config))
+    write_atomically(config.run_dir / CONFIG, dump(config))
 
 
 def _fields(tree: dict, prefix: str = "") -> dict:
-    """{"train.epochs": 800, ...} of a nested configuration, without the fields that a run may change."""
+    """{"train.epochs": 800, ...} of a nested configuration."""
     flat = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if name in MAY_CHANGE:
-            continue
         if isinstance(value, dict):
             flat |= _fields(value, f"{name}.")
         else:

@@ -13,6 +13,7 @@ from xkd.train.clipping import clip_per_tensor
 from xkd.train.distributed import exchange, sum_over_ranks
 from xkd.train.engine import Engine
 from xkd.train.gradient_norms import GradientNorms
+from xkd.train.heartbeat import Progress
 from xkd.train.task import Outcome, Task, trained
 
 
@@ -30,12 +31,13 @@ class Trainer:
     def __init__(self, task: Task):
         self.task, self.config, self.place, self.model = task, task.config, task.place, task.model
         self.engine = Engine(self.model, task.param_groups(), self.config, self.place.world_size)
-        self._averages = ema.Averages(task.averages(), self.engine.zero)
+        self.averages = ema.Averages(task.averages(), self.engine.zero)
         named = trained(self.model)
         self._params = list(named.values())
         self._gradient_norms = GradientNorms(list(named), self.engine.device)
         self._on_device = cache(lambda numbers: torch.tensor(numbers, device=self.engine.device))
         self._skipped = self._skipped_in_a_row = 0
+        self.progress = Progress()
 
     def step(self, batch: Batch, step: int, riders: Mapping[str, float] | None = None) -> dict[str, float]:
         """One step: forward and backward of each micro-batch, per-tensor clip, AdamW, then averages and what the task adds.
@@ -44,19 +46,22 @@ class Trainer:
         finite on some rank changes nothing on any, and is counted. Raises NonFinite, on every rank, after
         `train.max_skipped_steps` of them in a row.
         """
+        self.progress.enter("forward_backward")
         values = self.task.schedule(step)
         self.task.set_groups(self.engine.param_groups, values)
         own, outcome = self._forward_backward(batch, step, values)
         riders = {"substituted": float(batch.substituted.sum() * self.place.world_size), **(riders or {})}
+        self.progress.enter("reduce")
         numbers, means = self._over_ranks(own, outcome, riders)
         zero = self.engine.zero
         max_norms = self._on_device(self.task.max_norms(step))
         norms = clip_per_tensor(zero.gradients(self._params), max_norms, zero.sum_over_parts)
         numbers |= self._gradient_norms(norms)
         applied = math.isfinite(numbers["loss"]) and math.isfinite(numbers["grad_norm"])
+        self.progress.enter("optimizer")
         self.engine.step(apply=applied)
         if applied:
-            self._averages.update(values)
+            self.averages.update(values)
             self.task.applied(*means)
         self._count(applied, batch, step, own_loss=own[0])
         return {**numbers, **values, "skipped_steps": self._skipped}
@@ -71,19 +76,18 @@ class Trainer:
             if not isinstance(tensor, nn.Parameter):
                 whole = tensor
             else:
-                whole = zero.whole(tensor) if tensor.requires_grad else zero.join(tensor, self._averages.part(tensor))
+                whole = zero.whole(tensor) if tensor.requires_grad else zero.join(tensor, self.averages.part(tensor))
             yield name, whole.detach().float()
 
-    @torch.no_grad()
-    def set_teachers(self, weights: Mapping[str, Tensor]) -> None:
-        """Gives averages and centres the values that `weights` had."""
-        for name, tensor in self.model.state_dict(keep_vars=True).items():
-            if "_teacher." in name:
-                whole = weights[name].to(self.engine.device)
-                if isinstance(tensor, nn.Parameter):
-                    self._averages.set(tensor, whole)
-                else:
-                    tensor.copy_(whole)
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is counted from step to step; json can hold it."""
+        return {"applied": self.engine.steps_applied, "skipped": self._skipped, "skipped_in_a_row": self._skipped_in_a_row}
+
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Goes on counting from `counts`."""
+        self.engine.steps_applied = counts["applied"]
+        self._skipped, self._skipped_in_a_row = counts["skipped"], counts["skipped_in_a_row"]
 
     def _forward_backward(self, batch: Batch, step: int, values: Mapping[str, float]) -> tuple[Tensor, Outcome]:
         """Forward and backward of this rank's micro-batches.

@@ -4,6 +4,7 @@ A rank's part of a tensor is what it alone updates; the parts of all ranks make 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -12,8 +13,27 @@ from torch import Tensor, nn
 from xkd.train.distributed import sum_over_ranks
 
 
+class Piece(NamedTuple):
+    """The stretch of a trained parameter, laid flat, that this rank updates. AdamW has it in the tensor `flat`, from `at` on."""
+
+    flat: Tensor
+    at: int
+    start: int  # in the parameter
+    length: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The stretch of a tensor that is laid out as `flat` is; a view."""
+        return tensor.view(-1).narrow(0, self.at, self.length)
+
+    def cut(self, whole: Tensor) -> Tensor:
+        """The stretch of a whole parameter, or of what has its shape."""
+        return whole.reshape(-1).narrow(0, self.start, self.length)
+
+
 class Replicated:
     """Stage 0: every rank has everything, and its part is the whole."""
+
+    divides = False  # whether ranks update different stretches
 
     def __init__(self, optimizer):
         self._optimizer = optimizer
@@ -37,9 +57,17 @@ class Replicated:
         """What this rank has of a trained parameter without asking others, as exact as it is here."""
         return param.data
 
+    def piece(self, param: nn.Parameter) -> Piece | None:
+        """What this rank updates of a trained parameter; None where that is nothing."""
+        return Piece(param, at=0, start=0, length=param.numel())
+
     def whole(self, param: nn.Parameter) -> Tensor:
         """A trained parameter as exact as it is anywhere; every rank must call it."""
         return param.data
+
+    def set(self, param: nn.Parameter, whole: Tensor) -> None:
+        """Gives a trained parameter, and what is exact of it here, the value `whole`."""
+        param.data.copy_(whole)
 
     def join(self, param: nn.Parameter, part: Tensor) -> Tensor:
         """The whole of what is shared out as this parameter's weights are; every rank must call it."""
@@ -52,6 +80,8 @@ class Replicated:
 
 class ShardedOptimizer(Replicated):
     """Stages 1 and 2: the groups of parameters are laid end to end, and each rank updates one stretch of each."""
+
+    divides = True
 
     def gradients(self, params):
         return [self._gradient(param) for param in params]
@@ -69,12 +99,27 @@ class ShardedOptimizer(Replicated):
     def sum_over_parts(self, values):
         return sum_over_ranks(values)
 
+    def piece(self, param):
+        mapping = param._hp_mapping
+        if mapping is None:
+            return None
+        (flat,) = self._optimizer.optimizer.param_groups[mapping.param_group_index]["params"]
+        own = mapping.lp_fragment_address
+        return Piece(flat, at=mapping.hp_fragment_address.start, start=own.start, length=own.numel)
+
+    def set(self, param, whole):
+        param.data.copy_(whole)
+        if (piece := self.piece(param)) is not None:
+            piece.of(piece.flat.data).copy_(piece.cut(whole))
+
     def whole(self, param):
         return param.data if param.dtype == torch.float32 else param.get_full_hp_param()
 
 
 class ShardedWeights(Replicated):
     """Stage 3: every parameter is cut, flat and padded, into one equal part a rank; the forward gathers it where it is used."""
+
+    divides = True
 
     def gradients(self, params):
         found = {}
@@ -95,6 +140,17 @@ class ShardedWeights(Replicated):
     def masters(self, param):
         group, start, length = self._optimizer.grad_position[self._optimizer.get_param_id(param)]
         return self._optimizer.fp32_partitioned_groups_flat[group].data.narrow(0, start, length)
+
+    def piece(self, param):
+        group, at, padded = self._optimizer.grad_position[self._optimizer.get_param_id(param)]
+        start = dist.get_rank() * padded
+        length = min(padded, param.ds_numel - start)
+        return Piece(self._optimizer.fp32_partitioned_groups_flat[group], at, start, length) if length > 0 else None
+
+    def set(self, param, whole):
+        part = self.cut(param, whole)
+        self.masters(param).copy_(part)
+        self.weights(param).copy_(part)
 
     def whole(self, param):
         return self.join(param, self.masters(param))
