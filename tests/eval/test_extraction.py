@@ -142,3 +142,28 @@ def test_a_killed_extraction_goes_on_and_gives_what_an_undisturbed_one_gives(ext
     assert kept in files(run_dir / "features").items()
     resumed, _ = extraction(root=run_dir / "features").features(part, "eval")
     equal(resumed, alone)
+
+
+@pytest.mark.long
+def test_processes_of_a_launcher_divide_the_work_and_one_evaluation_reads_it(extraction, part, run_dir, monkeypatch):
+    settings = [f"checkpoint={run_dir}", "backbone=student", "batch_size=5", "dataset.leaks=report", "dataset.name=folder"]
+    launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "xkd", "features", "eval/svm/avdigits.yaml", *settings],
+            env=os.environ | launcher | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    told = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    (folder,) = (run_dir / "features").iterdir()
+    assert told == [f"{folder}: {part.shards.location}, eval views\n", ""]
+    assert sorted(path.name for path in files(run_dir / "features")) == [
+        "part-00000000-00000005.safetensors",
+        "part-00000006-00000011.safetensors",
+    ]
+    monkeypatch.setattr(Extraction, "_compute", lambda *_: pytest.fail("features are computed again"))
+    assert extraction(root=run_dir / "features").features(part, "eval")[0].keys == part.keys
