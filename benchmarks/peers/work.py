@@ -11,6 +11,7 @@ from xkd.pipelines.config import DataConfig, VideoView
 from xkd.pipelines.samples.source import frame_stride
 from xkd.pipelines.shards.index import Sample, ShardSet
 from xkd.pipelines.views.draws import random_starts
+from xkd.pipelines.views.presets import one_clip
 
 SEED = 0
 
@@ -61,7 +62,7 @@ class Work:
 
     def _clip(self, sample: Sample, epoch: int) -> "Clip":
         spare = round(self._seconds(sample) * self.data.audio.sample_rate) - self.data.clip_samples
-        (start,) = random_starts(spare, self.data, SEED, epoch, sample.id)
+        (start,) = random_starts(spare, one_clip(self.data), SEED, epoch, sample.id)
         stored_fps = self.shard_set.manifest.video.fps
         stride = frame_stride(self.shard_set, self.data)
         first = start * stored_fps // self.data.audio.sample_rate

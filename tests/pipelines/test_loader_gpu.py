@@ -99,6 +99,25 @@ def test_views_are_those_of_the_cpu_but_for_the_decoder_and_rounding(shards, pre
             assert difference.mean() < (4 * LEVEL if is_picture else 1e-3), sample
 
 
+@pytest.mark.parametrize("streams", [("video", "audio"), ("video",), ("audio",)], ids=" and ".join)
+@pytest.mark.parametrize("preset", ["svm", "eval"])
+def test_several_clips_of_any_streams_are_those_of_the_cpu(shards, preset, streams):
+    clips = small(clip_seconds=1.0, train_clips=3, eval_clips=3, eval_crops=3)
+    batches = []
+    for device in ("gpu", "cpu"):
+        with Loader(shards, clips, preset=preset, batch_size=5, device=device, streams=streams) as one:
+            batches.append(list(one.epoch(0)))
+    for found, expected in zip(*batches, strict=True):
+        assert found.keys == expected.keys
+        for stream, bound in (("video", 4 * LEVEL), ("audio", 1e-3)):
+            views = [getattr(batch, f"{stream}_global") for batch in (found, expected)]
+            if stream in streams:
+                assert len(views[0]) == 5 * (9 if (preset, stream) == ("eval", "video") else 3)
+                assert (views[0].cpu() - views[1]).abs().flatten(1).mean(1).max() < bound
+            else:
+                assert views == [None, None]
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2, 4])
 def test_a_state_goes_on_with_the_same_tensors(shards, taken):
     def batches(one):
