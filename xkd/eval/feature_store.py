@@ -13,17 +13,18 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from xkd.features import Features
+from xkd.model.config import Modality
 
 DESCRIPTION = "features.json"
 NAME_DIGITS = 16
 KEY_BYTES = 64
-_OWN = ("ids", "keys", "targets")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class FeatureStore:
         found_ids, first = np.unique(columns["ids"], return_index=True)  # two processes may have kept the same
         assert len(found_ids) + len(set(dropped) - set(found_ids.tolist())) == len(ids), "fill the store before reading it"
         rows = {name: column[first] for name, column in columns.items()}
-        arrays = {name: array for name, array in rows.items() if name not in _OWN}
+        arrays = {modality: rows[modality] for modality in get_args(Modality) if modality in rows}
         keys = [row.tobytes().rstrip(b"\0").decode("ascii") for row in rows["keys"]]
         targets = rows["targets"]
         labels = np.where(targets.sum(1) == 1, targets.argmax(1), -1)
