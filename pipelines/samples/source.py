@@ -15,7 +15,7 @@ from xkd.pipelines.shards.read import Extent, Pread, Raw, check_video, fetch, fe
 from xkd.pipelines.shards.sound import SOUNDS
 from xkd.pipelines.shards.trim import trimmed
 from xkd.pipelines.views.draws import Parameters
-from xkd.pipelines.views.example import ExampleConfig, StreamName
+from xkd.pipelines.views.example import BOTH, ExampleConfig, StreamName
 from xkd.pipelines.views.presets import Preset
 
 STORED_AS = {"video": "video", "audio": "sound"}  # the streams, in messages
@@ -159,7 +159,7 @@ def _check_streams(shards: ShardSet, streams: Sequence[StreamName]) -> None:
             raise ValueError(f"{shards.location}: holds no {STORED_AS[stream]}; what loads it needs {needed}: give it other shards")
 
 
-def long_enough(shards: ShardSet, min_seconds: float, streams: Sequence[StreamName]) -> np.ndarray:
+def long_enough(shards: ShardSet, min_seconds: float, streams: Sequence[StreamName] = BOTH) -> np.ndarray:
     """Ids of the samples that have these streams, each of at least `min_seconds`, int64 [n]."""
     manifest = shards.manifest
     seconds = {

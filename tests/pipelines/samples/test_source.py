@@ -99,8 +99,8 @@ def test_another_sample_rate_is_refused(shards):
 
 
 def test_short_samples_are_found(shards):
-    assert len(long_enough(shards, 2.0, BOTH)) == len(shards)
-    assert len(long_enough(shards, 2.6, BOTH)) == 0
+    assert len(long_enough(shards, 2.0)) == len(shards)
+    assert len(long_enough(shards, 2.6)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def write_with_streams(source, out, streams, **choices):
 def test_samples_that_lack_a_stream_are_left_out_where_it_is_asked_for(partly_silent, tmp_path):
     shards = write_with_streams(partly_silent, tmp_path, "video, sound optional")
     assert len(shards) == 2
-    (index,) = long_enough(shards, 0.0, BOTH)
+    (index,) = long_enough(shards, 0.0)
     assert shards.sample(index).key.startswith("loud")
     assert source(shards, configuration())(0, index).inputs["pcm"].any()
     assert long_enough(shards, 0.0, ("video",)).tolist() == [0, 1]
