@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch.distributed as dist
 
@@ -27,19 +28,30 @@ from xkd.train.watchdog import Watchdog
 DONE, FAILED, STOPPED = 0, 1, 75
 
 
-def train(kind: Callable[[TrainingConfig, Place], Job], config: TrainingConfig) -> int:
-    """Runs (or goes on with) the run of this kind that `config` describes, on every rank. Returns the exit code.
+def train(kind: Callable[[TrainingConfig, Place], Job], *configs: TrainingConfig) -> int:
+    """Runs (or goes on with) the runs of this kind that `configs` describe, one after the other, on every rank.
 
+    Returns the exit code of the first that is not done; those after it are not begun.
     Raises ValueError, on every rank, for a configuration, shards or a run directory that cannot be trained with, and leaves
     configuration and state of the run as they were. Where storage fails for good while the shards are opened, the run is failed.
     Raises RuntimeError for what goes wrong in training. The last two are told in state.json.
     """
     place = find_place()
-    job = kind(config, place)
-    check(job)
+    jobs = [kind(config, place) for config in configs]
+    for job in jobs:
+        check(job)
     device = claim_device(place)
     kernels = implementation("cuda" if device == "gpu" else "cpu")
-    join_process_group(config.train.hang_timeout_minutes)  # ranks wait for others for minutes here, for hours in `together`
+    # Joined once, since DeepSpeed keeps groups of it. Ranks wait for others for minutes here, for hours in `together`.
+    join_process_group(max(config.train.hang_timeout_minutes or 0 for config in configs))
+    code = next((code for job in jobs if (code := _run(job, device, kernels)) != DONE), DONE)
+    dist.destroy_process_group()
+    return code
+
+
+def _run(job: Job, device: Literal["cpu", "gpu"], kernels: str) -> int:
+    """One run, on every rank of the process group."""
+    config, place = job.config, job.place
     try:
         quarantine, found, warnings = together(partial(_look, config, place))
         loader = together(partial(job.open_loader, device))
@@ -138,5 +150,4 @@ def _finish(config: TrainingConfig, place: Place, exit_code: int, status: str, *
         steps = [f"{facts['step']} steps are done"] if "step" in facts else []
         print(f"{config.run_dir}: {status}: {'; '.join([*filter(None, [facts.get('reason')]), *steps])}", flush=True)
     dist.barrier()
-    dist.destroy_process_group()
     return exit_code

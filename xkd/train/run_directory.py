@@ -20,6 +20,8 @@ MAY_CHANGE = LOCATIONS | {  # fields and sections that alter no number of a run,
     *("data.num_threads", "data.pipelines", "data.prefetch", "data.read_ahead", "data.max_bad_share"),
     *("data.cache_bytes", "data.allow_pipe"),
     *("train.accumulation", "train.compile", "model.activation_checkpointing", "deepspeed.zero_stage", "ema.form"),
+    # of an evaluation: how often it is tested; where the weights lie, of which there is a checksum
+    *("classifier.test_every_epochs", "evaluated.checkpoint", "evaluated.weights"),
 }
 
 
