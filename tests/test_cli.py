@@ -73,7 +73,7 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     [
         (["config", "show", DEMO, "model.sharing=students"], "model.sharing: 'students' is not one of none, student, both"),
         (["config", "show", "pretrain/none.yaml"], "pretrain/none.yaml: no such configuration file"),
-        (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval"),
+        (["eval", DEMO, "checkpoint=run"], "job: 'pretrain' is not one of eval, linear, finetune"),
         (["shards", "write", "none", "--dataset", "folder", "--split", "train", "--out", "shards"], "none: no such folder"),
         (
             ["shards", "write", ".", "--dataset", "folder", "--split", "train", "--out", "../shards", "--part", "3/2"],

@@ -119,13 +119,22 @@ def launch(args):
 
 def evaluate(args):
     from xkd.config import load
-    from xkd.eval.config import EvalConfig
+    from xkd.jobs import schemas
 
-    config = load(args.config, args.overrides, {"eval": EvalConfig})
+    config = load(args.config, args.overrides, {job: schema for job, schema in schemas().items() if job != "pretrain"})
     from xkd.eval.results import report
-    from xkd.eval.run import run
 
-    sys.stdout.write(report(run(config)))
+    if config.job == "eval":
+        from xkd.eval.run import run
+
+        sys.stdout.write(report(run(config)))
+        return DONE
+    from xkd.eval.training_run import run
+
+    code, found = run(config)
+    if found:
+        sys.stdout.write(report(found))
+    return code
 
 
 def features(args):
@@ -139,10 +148,19 @@ def features(args):
 
 
 def report(args):
-    from xkd.report import write_report
+    given = {name: getattr(args, name) for name in ("backbone", "supervised_epochs", "seed") if getattr(args, name) is not None}
+    if len(args.paths) == 1 and (args.paths[0] / "config.yaml").is_file():
+        from xkd.report import write_report
 
-    holds = write_report(args.run, args.out, backbone=args.backbone, supervised_epochs=args.supervised_epochs, seed=args.seed)
-    return DONE if holds else FAILED
+        return DONE if write_report(*args.paths, args.out, **given) else FAILED
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"{options}: of the report of one run directory, and {args.paths[0]} is none, or not the only one: leave out"
+        )
+    from xkd.eval.results_report import write_results_report
+
+    sys.stdout.write(write_results_report(args.paths, args.out))
 
 
 def bench(name, args):
@@ -291,22 +309,20 @@ COMMANDS = (
             *_CONFIG,
         ),
     ),
-    Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, _CONFIG),
+    Command("eval", "evaluate a checkpoint: checkpoint=RUN", evaluate, (*_CONFIG, _LOCAL_RANK)),
     Command("features", "compute and keep the features that an evaluation reads", features, (*_CONFIG, _LOCAL_RANK)),
     Command(
         "report",
-        "compare a run's net with references, check and draw it",
+        "tables of evaluations beside the paper's; or compare a run's net with references",
         report,
         (
-            argument("run", metavar="RUN", type=Path, help="run directory"),
+            argument(
+                "paths", metavar="PATH", nargs="+", type=Path, help="results of `xkd eval`, folders of them, or a run directory"
+            ),
             argument("--out", type=Path, required=True, metavar="DIR", help="folder to write"),
-            argument(
-                "--backbone", choices=("student", "teacher"), default="student", help="encoders to evaluate (default student)"
-            ),
-            argument("--supervised-epochs", type=int, default=12, metavar="N", help="epochs of the supervised net (default 12)"),
-            argument(
-                "--seed", type=int, default=0, help="of the untrained and supervised nets and of cross-validation (default 0)"
-            ),
+            argument("--backbone", choices=("student", "teacher"), help="of a run: encoders to evaluate (default student)"),
+            argument("--supervised-epochs", type=int, metavar="N", help="of a run: epochs of the supervised net (default 12)"),
+            argument("--seed", type=int, help="of a run: of untrained and supervised nets, and cross-validation (default 0)"),
         ),
     ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),

@@ -7,6 +7,8 @@ from pydantic import BaseModel
 JOBS = {
     "pretrain": "xkd.train.config:PretrainConfig",
     "eval": "xkd.eval.config:EvalConfig",
+    "linear": "xkd.eval.training_config:TrainingEvalConfig",
+    "finetune": "xkd.eval.training_config:TrainingEvalConfig",
 }
 
 

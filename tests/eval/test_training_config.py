@@ -8,7 +8,7 @@ UCF101 = "eval/finetune/ucf101.yaml"
 
 
 def loaded(path=UCF101, *overrides):
-    return load(path, ["checkpoint=somewhere/run", *overrides], SCHEMAS)
+    return load(path, ["checkpoint=somewhere", "out=there", *overrides], SCHEMAS)
 
 
 def data_of(config, architecture):
@@ -21,7 +21,6 @@ def data_of(config, architecture):
         (UCF101, "optim.warmup_epochs=101", r"optim\.warmup_epochs: 101 is more than train\.epochs \(100\): lower"),
         (UCF101, "dataset.fold=4", r"dataset\.fold: 4 is not one of 1, 2, 3, all"),
         (UCF101, "classifier.averaging=softmix", "classifier.averaging: 'softmix' is not one of softmax, logits, sigmoid"),
-        (UCF101, "checkpoint=untrained", "checkpoint: untrained has no run directory of its own: set architecture and out"),
         (UCF101, "job=linear", r"optim\.layer_decay: 0\.45 has no effect in a linear evaluation"),
         ("eval/finetune/fsd50k.yaml", "classifier.smoothing=0.1", r"classifier\.smoothing: is for one label a sample"),
         ("eval/finetune/fsd50k.yaml", "classifier.mixing.mixup=1", r"classifier\.mixing: is for one label a sample"),
@@ -32,12 +31,21 @@ def test_what_cannot_be_is_refused_with_the_fix(path, override, says):
         loaded(path, override)
 
 
-def test_each_fold_is_a_run_of_its_own(architecture):
-    config = loaded(UCF101, "dataset.fold=all")
+def test_each_fold_is_a_run_of_its_own_that_an_evaluation_of_all_goes_on_with(architecture):
+    config, second = loaded(UCF101, "dataset.fold=all"), loaded(UCF101, "dataset.fold=2")
     runs = [config.of_fold(fold, data_of(config, architecture), {"weights_sha256": "0"}) for fold in config.dataset.folds]
-    assert [str(run.run_dir) for run in runs] == [f"somewhere/run/eval/finetune-ucf101-teacher/fold-{fold}" for fold in (1, 2, 3)]
+    assert [str(run.run_dir) for run in runs] == ["there/fold-1", "there/fold-2", "there/fold-3"]
     assert [run.dataset.folds for run in runs] == [(1,), (2,), (3,)]
-    assert {run.optim for run in runs} == {config.optim}
+    assert runs[1] == second.of_fold(2, data_of(second, architecture), {"weights_sha256": "0"})
+    assert [str(one.out_dir) for one in (config, second)] == ["there", "there/fold-2"]
+
+
+def test_results_lie_in_the_evaluated_run_unless_a_folder_is_given(architecture, tmp_path):
+    evaluation = load("eval/linear/fsd50k.yaml", [f"checkpoint={tmp_path}"], SCHEMAS)
+    assert evaluation.out_dir == tmp_path / "eval" / "linear-fsd50k-teacher"
+    assert evaluation.of_fold(None, data_of(evaluation, architecture), {}).run_dir == evaluation.out_dir / "run"
+    with pytest.raises(ValueError, match="out: is missing, and somewhere is no run directory"):
+        _ = load("eval/linear/fsd50k.yaml", ["checkpoint=somewhere"], SCHEMAS).out_dir
 
 
 def test_the_views_are_those_of_the_net_but_for_what_the_protocol_says(architecture):

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from xkd.config import Settings
 from xkd.config_errors import sentences
 from xkd.eval.averaging import Averaging
-from xkd.eval.config import UNTRAINED, DatasetConfig, Subject
+from xkd.eval.config import DatasetConfig, Subject
 from xkd.eval.mixing import MixingConfig
 from xkd.pipelines.config import DataConfig
 from xkd.train.config import DeepSpeedConfig, LogConfig, RunConfig, TrainingConfig
@@ -67,8 +67,7 @@ class TrainingEvalConfig(Subject, _Training):
     """A linear evaluation or a fine-tuning, of one fold or of all."""
 
     out: Path | None = Field(
-        None,
-        description="folder of results.json, results.md and each fold's run; none: eval/JOB-DATASET-BACKBONE in the run directory",
+        None, description="folder of results.json and results.md, and of a run a fold; none: eval/JOB-DATASET-BACKBONE in the run"
     )
 
     @model_validator(mode="after")
@@ -77,8 +76,6 @@ class TrainingEvalConfig(Subject, _Training):
             raise ValueError(
                 f"classifier.{wrong[0]}: is for one label a sample, and a sample of {self.dataset.name} may have several: remove it"
             )
-        if self.checkpoint == UNTRAINED and (missing := [name for name in ("architecture", "out") if getattr(self, name) is None]):
-            raise ValueError(f"checkpoint: {UNTRAINED} has no run directory of its own: set {' and '.join(missing)} as well")
         return self
 
     def _uses(self, name: str) -> bool:
@@ -86,7 +83,17 @@ class TrainingEvalConfig(Subject, _Training):
 
     @property
     def out_dir(self) -> Path:
-        return self.out or Path(self.checkpoint) / "eval" / f"{self.job}-{self.dataset.name}-{self.backbone}"
+        """Where the results go: those of one fold of several into its run directory, which an evaluation of all goes on with."""
+        (fold, *others) = self.dataset.folds
+        return self._run_dir(fold) if fold and not others else self._folder
+
+    @property
+    def _folder(self) -> Path:
+        whole = self.dataset.model_copy(update={"fold": "all"}) if self.dataset.task.folds else self.dataset
+        return self.model_copy(update={"dataset": whole}).results_folder(self.job)
+
+    def _run_dir(self, fold: int | None) -> Path:
+        return self._folder / (f"fold-{fold}" if fold else "run")
 
     def of_fold(self, fold: int | None, data: DataConfig, evaluated: dict) -> "FoldConfig":
         """The training run of one fold (None: the data set has none), whose views and shards are `data`.
@@ -97,7 +104,7 @@ class TrainingEvalConfig(Subject, _Training):
         """
         sections = {name: getattr(self, name) for name in ("seed", *_Training.model_fields)}
         own = {
-            "run_dir": self.out_dir / (f"fold-{fold}" if fold else "run"),
+            "run_dir": self._run_dir(fold),
             "data": data.model_copy(update={"test": None}) if fold else data,
             "dataset": self.dataset.model_copy(update={"fold": fold}),
             "evaluated": evaluated,
