@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo format check test test-long soak bench gpu-check clean
+.PHONY: help install demo format check test test-long soak bench gpu-check wheelhouse clean
 
 EXTRA ?= cuda13
 ifdef PYTHON
@@ -54,6 +54,9 @@ bench: $(READY)  ## measure on this machine
 
 gpu-check: $(READY)  ## everything that needs a GPU, results in one folder
 	$(PYTHON) -m xkd.benchmarks.gpu_check
+
+wheelhouse: $(READY)  ## wheels of the package and all its needs, for machines without internet (docs/clusters.md)
+	$(PYTHON) -m pip wheel --disable-pip-version-check --no-input --progress-bar off --wheel-dir wheelhouse '.[$(EXTRA)]'
 
 clean:  ## remove what builds and tests left; .venv, demo and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .gpu .whl

@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=packages(),
     package_dir={f"xkd.{sibling}": sibling for sibling in SIBLINGS},
-    package_data={"xkd.configs": ["**/*.yaml"], "xkd.benchmarks": ["results/*.csv"]},
+    package_data={"xkd.configs": ["**/*.yaml", "launch/*"], "xkd.benchmarks": ["results/*.csv"]},
     entry_points={"console_scripts": ["xkd = xkd.cli:main"]},
     install_requires=[
         "torch==2.11.*",

@@ -183,10 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     recorder = command.recorder("communication", arguments)
     config = load(options.config, options.overrides, schemas())
+    network = " ".join([options.config, *(override for override in options.overrides if override.startswith("model."))])
     found = []
     for stage in options.stages:
         traffic, wire = measure_stage(config, stage, options.ranks, options.rounds)
-        case = {"case": options.config, "ranks": options.ranks, "stage": stage, "precision": precision_of(config)}
+        case = {"case": network, "ranks": options.ranks, "stage": stage, "precision": precision_of(config)}
         batch = {"global_batch": config.train.global_batch, "accumulation": config.train.accumulation}
         found += [row | recorder.origin for row in rows({**case, **batch}, traffic, wire, options.ranks)]
     command.finish(found, options.csv, columns=tuple(found[0]), shown=SHOWN)

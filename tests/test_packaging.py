@@ -105,6 +105,7 @@ def test_the_wheel_has_one_top_level_package_with_every_module_and_yaml_inside(w
     assert any(path.suffix == ".yaml" for path in sources)
     expected = {str(path if path.parts[0] == "xkd" else "xkd" / path) for path in sources}
     assert {name for name in inside if name.endswith((".py", ".yaml"))} == expected
+    assert {f"xkd/configs/launch/{name}" for name in ("slurm.sbatch", "hostfile", "apptainer.def")} <= inside
     assert {name.split("/")[0] for name in inside} == {"xkd"}
 
 

@@ -10,7 +10,10 @@ from importlib import import_module
 from pathlib import Path
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-EXIT_CODES = f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usage or configuration"
+EXIT_CODES = (
+    f"exit codes: {DONE} done, {FAILED} failed, {WRONG_USAGE} wrong usage or configuration, "
+    "75 stopped on request after saving (start again to go on)"
+)
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
@@ -200,6 +203,21 @@ def doctor(args):
     return DONE if found.healthy else FAILED
 
 
+def replay(args):
+    import json
+
+    from xkd.train.replay import replay as do_again
+    from xkd.visualize import step_sheet
+
+    out = args.out or args.run / "replay" / f"step-{args.step:06d}"
+    found = do_again(args.run, args.step, out, args.overrides, args.most_steps)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "step.json").write_text(json.dumps(found.facts(), indent=2) + "\n")
+    step_sheet(found.batch, found.hidden, found.titles(), found.worst(args.samples), found.config.data, out / "views.png")
+    sys.stdout.write(f"{found.told()}\n{out}/step.json, views.png\n")
+    return DONE if found.agrees else FAILED
+
+
 def _part(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):
@@ -328,6 +346,23 @@ COMMANDS = (
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
+    Command(
+        "replay",
+        "do one step of a run again: its clips, views, masks, losses",
+        replay,
+        (
+            argument("run", metavar="RUN", type=Path, help="run directory, which is only read"),
+            argument("--step", type=_positive, required=True, metavar="N", help="as in metrics.jsonl; the first is 1"),
+            argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/replay/step-N)"),
+            argument(
+                "--samples", type=_positive, default=16, metavar="N", help="draw so many, the largest losses first (default 16)"
+            ),
+            argument(
+                "--most-steps", type=_positive, default=1000, metavar="N", help="steps to be done again before it (default 1000)"
+            ),
+            _CONFIG[1],
+        ),
+    ),
     Command("env", "print what a report of a bug needs: versions, hardware, commit, variables", env),
     Command(
         "doctor",

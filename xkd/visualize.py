@@ -116,6 +116,31 @@ def reconstruction_title(net: XKD) -> str:
     return title
 
 
+def step_sheet(batch: Batch, hidden: Mapping[str, Tensor], titles: Sequence[str], rows: Sequence[int], data: DataConfig, out: Path):
+    """The views of these rows of a batch, each with its title: global ones, what of them the students see, local ones."""
+    figure = Figure(figsize=(10.5, 0.6 + 0.95 * len(rows) * len(_views(batch, hidden, "video", 0))), layout="constrained")
+    for row, block in zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):
+        video, audio = (_views(batch, hidden, modality, row) for modality in ("video", "audio"))
+        axes = block.subplots(max(len(video), len(audio)), 2, width_ratios=[STRIP_FRAMES, 2.2], squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for (left, _), (name, clip) in zip(axes, video.items(), strict=False):
+            left.imshow(strip(_frames(clip, data)))
+            left.text(-0.01, 0.5, name, transform=left.transAxes, ha="right", va="center", fontsize=9)
+        for (_, right), spectrogram in zip(axes, audio.values(), strict=False):
+            _show_spectrogram(right, spectrogram, like=audio["global"])
+        block.suptitle(titles[row], fontsize=8, parse_math=False)
+    save(figure, out)
+
+
+def _views(batch: Batch, hidden: Mapping[str, Tensor], modality: Modality, row: int) -> dict[str, Tensor]:
+    """All views of one row, by name, on the host."""
+    whole, local = (getattr(batch, f"{modality}_{kind}") for kind in ("global", "local"))
+    views = {"global": whole[row], "seen": whole[row].masked_fill(hidden[modality][row], torch.nan)}
+    views |= {f"local {number}": view for number, view in enumerate(local[row] if local is not None else (), 1)}
+    return {name: view.cpu() for name, view in views.items()}
+
+
 def _first_batch(shards: ShardSet, data: DataConfig, samples: int) -> Batch:
     with Loader(shards, data.model_copy(update={"prefetch": 1}), preset="eval", batch_size=samples) as loader:
         return next(loader.epoch(0)).counted()

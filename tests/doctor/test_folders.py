@@ -40,7 +40,7 @@ def test_what_a_file_system_does_wrong_or_refuses_is_named(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("share", "status"), [(0.99, "failed"), (1.01, "ok")])
 def test_room_is_needed_for_all_checkpoints(config, share, status):
-    free = int(share * folders.CHECKPOINTS * folders.checkpoint_bytes(config))
+    free = int(share * (config.train.keep_checkpoints + 1) * folders.checkpoint_bytes(config))
     assert folders.judge_room(Path("/"), free, config).status == status
 
 

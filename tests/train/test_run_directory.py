@@ -93,3 +93,12 @@ def test_the_state_is_replaced_whole(tmp_path):
     run_directory.write_state(tmp_path, "failed", reason="step 3: the loss is nan")
     assert json.loads((tmp_path / "state.json").read_text()) == {"status": "failed", "reason": "step 3: the loss is nan"}
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_the_reason_of_the_rank_that_fails_first_stays_until_the_run_goes_on(tmp_path):
+    run_directory.write_failure(tmp_path, "rank 1: out of memory")
+    run_directory.write_failure(tmp_path, "rank 0: connection closed by peer")
+    assert json.loads((tmp_path / "state.json").read_text()) == {"status": "failed", "reason": "rank 1: out of memory"}
+    run_directory.write_state(tmp_path, "running", step=3)
+    run_directory.write_failure(tmp_path, "rank 0: no space left on device")
+    assert json.loads((tmp_path / "state.json").read_text())["reason"] == "rank 0: no space left on device"

@@ -17,7 +17,6 @@ POSIX = "choose a run_dir on a POSIX file system (local disk, NFS, Lustre, GPFS)
 SHARED = "choose a run_dir on storage that all nodes share"
 SEEN_SECONDS = 15.0
 MOST_SKEW = 1.0  # seconds
-CHECKPOINTS = 3  # two that are kept, and the one that is being written
 TRIAL = "run_dir trial"  # the note that says where the first process has written
 
 
@@ -117,9 +116,9 @@ def checkpoint_bytes(config: PretrainConfig) -> int:
 
 def judge_room(base: Path, free: int, config: PretrainConfig) -> Verdict:
     """Whether `free` bytes hold the checkpoints that are kept, and the one that is being written."""
-    one, count = checkpoint_bytes(config), CHECKPOINTS
+    one, count = checkpoint_bytes(config), config.train.keep_checkpoints + 1
     found = f"{base}: {free / 1e9:.3g} GB free, {count} checkpoints take {count * one / 1e9:.3g} GB (quotas are not seen here)"
-    fix = "make room, or choose another run_dir"
+    fix = "make room, choose another run_dir, or lower train.keep_checkpoints"
     return judged("room of run_dir", free < count * one, found, fix)
 
 

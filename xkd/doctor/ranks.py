@@ -1,7 +1,7 @@
 """Do the processes reach each other, how fast, and do their clocks agree?"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from statistics import median
 
@@ -34,12 +34,12 @@ def check(context: Context) -> Iterator[Verdict]:
         _join(context, backend)
         rate, right = _all_reduce_rate(backend, context.place.world_size)
         skews = _skews()
-        hosts = [host for (host,) in exchange([context.host])]
+        hosts, local_ranks = zip(*exchange([context.host, context.place.local_rank]), strict=True)
     except RuntimeError as error:
         yield Verdict("all-reduce", "failed", f"{backend}: {str(error).splitlines()[0]}", _way_out(backend))
         return
     if context.place.rank == 0:
-        yield judge_rate(backend, rate, right, context.place.world_size, len(set(hosts)))
+        yield judge_rate(backend, rate, right, context.place.world_size, local_ranks.count(0))
         yield judge_clocks(skews, hosts)
 
 
@@ -53,7 +53,7 @@ def judge_rate(backend: str, rate: float, right: bool, ranks: int, nodes: int) -
     return judged("all-reduce", rate < SLOW[backend], shown, fix, "warning")
 
 
-def judge_clocks(skews: list[float], hosts: list[str]) -> Verdict:
+def judge_clocks(skews: Sequence[float], hosts: Sequence[str]) -> Verdict:
     """`skews`: by how many seconds each rank's clock is ahead of rank 0's."""
     skew, host = max(zip(skews, hosts, strict=True), key=lambda pair: abs(pair[0]))
     apart = abs(skew) > MOST_SKEW
