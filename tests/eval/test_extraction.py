@@ -106,6 +106,15 @@ def test_damaged_samples_are_left_out_with_the_reason_and_not_read_again(extract
     assert extraction().features(Part(damaged, part.ids), "eval")[1] == dropped
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_features_of_the_cpu(extraction, part, tmp_path, monkeypatch):
+    on_gpu, _ = extraction(root=tmp_path / "gpu").features(part, "eval")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    on_cpu, _ = extraction(root=tmp_path / "cpu").features(part, "eval")
+    for modality, array in on_cpu.arrays.items():
+        np.testing.assert_allclose(on_gpu.arrays[modality], array, atol=0.05)  # NVDEC and the CPU decode and scale a little apart
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -92,6 +92,14 @@ def test_a_protocol_that_does_not_suit_the_data_set_or_the_checkpoint_is_refused
         run(config(**fields, protocol={"name": "retrieval"}))
 
 
+def test_several_processes_are_told_to_compute_features_first(run_dir, monkeypatch):
+    launcher = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"2 processes were started, .*: compute the features by `xkd features` with them"):
+        run(config(checkpoint=str(run_dir)))
+
+
 def test_a_missing_shard_folder_is_named(run_dir, tmp_path):
     with pytest.raises(ValueError, match=r"data\.test: .*nowhere: no such shard folder"):
         run(config(checkpoint=str(run_dir), data={"test": str(tmp_path / "nowhere")}))

@@ -25,6 +25,9 @@ def test_a_row_agrees_with_the_data_set_that_it_is_of(name):
         ("esc50", "audio/5-263831-B-6.wav", "263831"),
         ("fsd50k", "FSD50K.dev_audio/64760.wav", "64760"),
         ("vggsound", "abc-_fghijk_000030.mp4", "abc-_fghijk"),
+        ("audioset", "eval/Y-0RWZT-miFs.mp4", "-0RWZT-miFs"),
+        ("audioset", "YbcDefghi_k_30.000_40.000.wav", "YbcDefghi_k"),
+        ("audioset", "YYbcDefghi_k_30_40.wav", "YbcDefghi_k"),
     ],
 )
 def test_a_key_tells_the_recording_that_a_clip_was_cut_from(name, file, recording):

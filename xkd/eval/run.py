@@ -47,6 +47,11 @@ def run(config: EvalConfig) -> dict:
     Raises ValueError where the checkpoint or a shard folder is missing, or they or the protocol do not fit each other.
     """
     began = time.monotonic()
+    if (ranks := find_place().world_size) > 1:
+        raise ValueError(
+            f"{ranks} processes were started, but a protocol on frozen features is one: compute the features by `xkd features` with"
+            " them, and start `xkd eval` alone"
+        )
     out, protocol = config.out_dir, PROTOCOLS[config.protocol.name]
     subject, data, folds = prepare(config)
     extraction = extraction_of(config, subject, data)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from xkd.model.config import Modality
 
-YOUTUBE = r"(.{11})_\d{6}(_\d{6})?"
+YOUTUBE = r"Y?([\w-]{11})(?:_[\d-]+){0,2}"  # the names of sources/youtube.py and of Kinetics
 
 
 @dataclass(frozen=True)
