@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -331,7 +332,7 @@ COMMANDS = (
     Command("features", "compute and keep the features that an evaluation reads", features, (*_CONFIG, _LOCAL_RANK)),
     Command(
         "report",
-        "tables of evaluations beside the paper's; or compare a run's net with references",
+        "tables of results beside the paper's, or the report of a run",
         report,
         (
             argument(
@@ -423,3 +424,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(error: Exception) -> str:
     return f"{error.filename}: no such file or folder" if isinstance(error, FileNotFoundError) and error.filename else str(error)
+
+
+def main_of_rank(command: str) -> int:
+    """`main` of a command that launchers start on every rank, with this process's arguments."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # launchers under `xkd launch` ignore them; a rank answers for itself
+        signal.signal(number, signal.SIG_DFL)
+    return main([command, *sys.argv[1:]])

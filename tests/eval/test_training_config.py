@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from xkd.config import dump, load
@@ -79,3 +81,9 @@ def test_a_precision_that_a_stage_cannot_have_is_refused_before_anything_is_run(
     config = loaded(UCF101, "train.precision=bf16", "deepspeed.zero_stage=0")
     with pytest.raises(ValueError, match=r"train\.precision: 'bf16' has no fp32 masters"):
         config.of_fold(1, data_of(config, architecture), {})
+
+
+def test_a_launch_is_of_one_fold():
+    assert str(loaded(UCF101, "dataset.fold=2").run_dir) == str(Path("there/fold-2"))
+    with pytest.raises(ValueError, match=r"dataset\.fold: all is 3 runs, and `xkd launch` starts one: launch dataset\.fold=1, 2"):
+        _ = loaded(UCF101, "dataset.fold=all").run_dir

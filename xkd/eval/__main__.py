@@ -2,6 +2,6 @@
 
 import sys
 
-from xkd.cli import main
+from xkd.cli import main_of_rank
 
-sys.exit(main(["eval", *sys.argv[1:]]))
+sys.exit(main_of_rank("eval"))

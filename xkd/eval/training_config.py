@@ -88,6 +88,17 @@ class TrainingEvalConfig(Subject, _Training):
         return self._run_dir(fold) if fold and not others else self._folder
 
     @property
+    def run_dir(self) -> Path:
+        """The run directory of the one fold. ValueError where there are several."""
+        fold, *others = self.dataset.folds
+        if others:
+            raise ValueError(
+                f"dataset.fold: {self.dataset.fold} is {1 + len(others)} runs, and `xkd launch` starts one: launch dataset.fold=1,"
+                " 2 and so on, then `xkd eval` with dataset.fold=all, which finds them done"
+            )
+        return self._run_dir(fold)
+
+    @property
     def _folder(self) -> Path:
         whole = self.dataset.model_copy(update={"fold": "all"}) if self.dataset.task.folds else self.dataset
         return self.model_copy(update={"dataset": whole}).results_folder(self.job)

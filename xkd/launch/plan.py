@@ -11,7 +11,8 @@ from xkd.launch import hostfile
 from xkd.launch.slurm import Step, find_step
 
 RUNNER = (sys.executable, "-m", "deepspeed.launcher.runner")
-MODULES = {"pretrain": "xkd.train"}  # what every rank runs, by the `job` of the configuration
+# What every rank runs, by the `job` of the configuration.
+MODULES = {"pretrain": "xkd.train", "linear": "xkd.eval", "finetune": "xkd.eval"}
 DOCTOR = "xkd.doctor"
 
 
