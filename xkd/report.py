@@ -37,7 +37,9 @@ class Check:
     required: bool
 
 
-def write_report(run_dir: Path, out: Path, *, backbone: Literal["student", "teacher"], supervised_epochs: int, seed: int) -> bool:
+def write_report(
+    run_dir: Path, out: Path, *, backbone: Literal["student", "teacher"] = "student", supervised_epochs: int = 12, seed: int = 0
+) -> bool:
     """Evaluates a run's net and its references on the run's shards; writes report.md, report.json and pictures to `out`.
 
     Returns whether every required check holds. Raises ValueError where run or shards are missing or do not fit each other.
