@@ -1,0 +1,29 @@
+"""The commands that the documentation gives to users of the XKD repository are those of configurations that there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from xkd.config import load
+from xkd.eval.config import Subject
+from xkd.jobs import schemas
+
+DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
+COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)` \|$", DOCS.read_text(), re.MULTILINE)
+
+
+def test_every_command_of_the_repository_is_answered():
+    """Three of pre-training, five of fine-tuning, two linear ones, four of the SVM."""
+    assert len(COMMANDS) == 14
+    jobs = [config.split("/")[-2] for _, config, _ in COMMANDS]
+    assert {job: jobs.count(job) for job in jobs} == {"pretrain": 3, "finetune": 5, "linear": 2, "svm": 4}
+
+
+@pytest.mark.parametrize(("start", "config", "overrides"), COMMANDS, ids=[config for _, config, _ in COMMANDS])
+def test_its_configuration_is_valid_and_evaluates_what_it_is_named_for(start, config, overrides):
+    found = load(config, overrides.split(), schemas())
+    assert (start == "eval") == (found.job == "eval")
+    if isinstance(found, Subject):
+        assert found.dataset.name == Path(config).stem
+        assert (found.dataset.fold == "all") == bool(found.dataset.task.folds)
