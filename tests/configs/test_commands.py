@@ -10,7 +10,7 @@ from xkd.eval.config import Subject
 from xkd.jobs import schemas
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
-COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)` \|$", DOCS.read_text(), re.MULTILINE)
+COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)`(?: \.\.\.)? \|$", DOCS.read_text(), re.MULTILINE)
 
 
 def test_every_command_of_the_repository_is_answered():
@@ -21,9 +21,11 @@ def test_every_command_of_the_repository_is_answered():
 
 
 @pytest.mark.parametrize(("start", "config", "overrides"), COMMANDS, ids=[config for _, config, _ in COMMANDS])
-def test_its_configuration_is_valid_and_evaluates_what_it_is_named_for(start, config, overrides):
-    found = load(config, overrides.split(), schemas())
+def test_its_configuration_is_valid_and_evaluates_what_it_is_named_for(start, config, overrides, tmp_path):
+    found = load(config, overrides.replace("RUN", str(tmp_path)).split(), schemas())
     assert (start == "eval") == (found.job == "eval")
+    if start == "launch":
+        assert found.run_dir  # launchers start one run
     if isinstance(found, Subject):
         assert found.dataset.name == Path(config).stem
-        assert (found.dataset.fold == "all") == bool(found.dataset.task.folds)
+        assert bool(found.dataset.fold) == bool(found.dataset.task.folds)
