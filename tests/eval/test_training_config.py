@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from xkd.cli import main
 from xkd.config import dump, load
 from xkd.eval.training_config import FoldConfig, TrainingEvalConfig
+from xkd.release.files import save_encoder
 
 SCHEMAS = dict.fromkeys(("linear", "finetune"), TrainingEvalConfig)
 UCF101 = "eval/finetune/ucf101.yaml"
@@ -87,3 +89,20 @@ def test_a_launch_is_of_one_fold():
     assert str(loaded(UCF101, "dataset.fold=2").run_dir) == str(Path("there/fold-2"))
     with pytest.raises(ValueError, match=r"dataset\.fold: all is 3 runs, and `xkd launch` starts one: launch dataset\.fold=1, 2"):
         _ = loaded(UCF101, "dataset.fold=all").run_dir
+
+
+def test_a_wrong_fold_exits_with_2_and_says_which_there_are(capsys):
+    assert main(["eval", UCF101, "checkpoint=runs/xkd", "dataset.fold=9"]) == 2
+    assert "dataset.fold: 9 is not one of 1, 2, 3, all (ucf101)" in capsys.readouterr().err
+
+
+def test_a_net_that_is_not_there_exits_with_2_before_anything_is_trained(capsys, tmp_path):
+    assert main(["eval", UCF101, f"checkpoint={tmp_path / 'nowhere'}", f"out={tmp_path / 'out'}"]) == 2
+    assert "nowhere does not exist: give the folder that `xkd train` wrote" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_net_without_the_data_sets_stream_exits_with_2(capsys, architecture, tmp_path):
+    save_encoder(architecture.build(seed=0).audio_teacher.encoder, tmp_path / "audio.safetensors")
+    assert main(["eval", UCF101, f"checkpoint={tmp_path / 'audio.safetensors'}", f"out={tmp_path / 'out'}"]) == 2
+    assert "holds no video encoder, which ucf101 is evaluated by" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import yaml
 from sklearn.metrics import average_precision_score
 
 from tests import runs
+from tests.launcher import launch
 from tests.replicas import write_replica
 from tests.train.ranks import on_ranks
 from xkd.config import load
@@ -151,3 +152,17 @@ def test_a_fold_that_was_trained_before_is_gone_on_with_and_ends_as_if_it_had_no
 def test_what_cannot_be_trained_is_refused_on_every_rank(fields_of, fields, says):
     with pytest.raises(ValueError, match=says):
         evaluated("eval/finetune/esc50.yaml", fields_of("finetune/esc50", *fields), ranks=2)
+
+
+def test_it_runs_under_the_launcher_and_by_itself_goes_on_with_what_that_has_done(fields_of, tmp_path):
+    fields = fields_of("finetune/esc50", *LEARNS)
+    launched = launch("eval/finetune/esc50.yaml", *fields, "dataset.fold=5", module="xkd.eval")
+    assert launched.returncode == 0, launched.stderr
+    assert "esc50, finetune: per cent of fold 5" in launched.stdout
+    state = tmp_path / "fold-5" / "state.json"
+    assert json.loads(state.read_text())["status"] == "done"
+    ended = (tmp_path / "fold-5" / FILE).stat().st_mtime_ns
+    ((code, found),) = evaluated("eval/finetune/esc50.yaml", (*fields, "dataset.fold=5"), ranks=1)
+    assert code == 0
+    assert found["folds"][0]["test"]["samples"] == 4
+    assert (tmp_path / "fold-5" / FILE).stat().st_mtime_ns == ended

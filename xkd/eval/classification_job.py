@@ -81,9 +81,10 @@ class ClassificationJob(Job):
         peak = optim.lr * config.train.global_batch / optim.base_batch
         held = sum(param.numel() for param in self._shape.parameters()) / 1e6
         learning = sum(param.numel() for param in trained(self._shape).values()) / 1e6
+        below = f", times {optim.layer_decay:g} with every layer below the head" if optim.layer_decay < 1 else ""
         rows = {
             "data": f"{len(fold.train.ids)} training and {len(fold.test.ids)} test samples of {classes} classes",
-            "lr": f"{optim.lr:g} x {config.train.global_batch}/{optim.base_batch} = {peak:g}, {optim.layer_decay:g} of it a layer",
+            "lr": f"{optim.lr:g} x {config.train.global_batch}/{optim.base_batch} = {peak:g}{below}",
             "network": f"{held:.1f} M parameters, {learning:.1f} M of them trained; "
             f"{utilisation.flops_per_clip / 1e9:.3g} GFLOP a sample and step",
             "numbers": f"{precision_of(config)}, ZeRO stage {config.deepspeed.zero_stage}",
