@@ -1,4 +1,3 @@
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -38,6 +37,20 @@ def test_a_run_gives_the_encoders_and_heads_of_the_backbone_that_is_asked_for(ru
         assert same(subject.heads["video"], part.head)
         assert subject.facts["weights"] == str(weights)
     assert subject.data == architecture.data
+
+
+def test_an_older_checkpoint_of_a_run_can_be_evaluated(run_dir, architecture):
+    older = run_dir / "checkpoints" / "step-000002"
+    older.mkdir()
+    net = architecture.build(seed=8)
+    save_file({name: tensor.clone() for name, tensor in net.state_dict().items()}, older / "weights.safetensors")
+    asked = config(older, out=None)
+    assert same(open_subject(asked).encoders["audio"], net.audio_student.encoder)
+    assert asked.out_dir == run_dir / "eval" / "svm-folder-student-step-000002"
+    assert asked.features_dir == run_dir / "features"
+    (older / "weights.safetensors").unlink()
+    with pytest.raises(ValueError, match="step-000002: is no finished checkpoint"):
+        open_subject(asked)
 
 
 def test_only_the_modalities_of_the_data_set_are_taken(run_dir):

@@ -14,6 +14,7 @@ from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
 
 SHOWN_DIFFERENCES = 5
+WEIGHTS = "weights.safetensors"
 
 
 class Architecture(BaseModel):
@@ -40,12 +41,16 @@ def read_architecture(source: Path) -> Architecture:
     return load(source / "config.yaml" if source.is_dir() else source, [], {"pretrain": Architecture})
 
 
-def find_weights(run_dir: Path) -> Path:
-    """The weights of a run's newest complete checkpoint; ValueError where there is none."""
+def find_weights(run_dir: Path, checkpoint: Path | None = None) -> Path:
+    """The weights of a checkpoint of a run, or of its newest complete one; ValueError where there are none."""
+    if checkpoint:
+        if not (checkpoint / WEIGHTS).is_file():
+            raise ValueError(f"{checkpoint}: is no finished checkpoint (no {WEIGHTS}): give another, or the run directory")
+        return checkpoint / WEIGHTS
     latest = run_dir / "checkpoints" / "latest"
     if not latest.is_file():
         raise ValueError(f"{run_dir}: has no finished checkpoint (no checkpoints/latest): let its `xkd train` run to the end")
-    weights = latest.parent / latest.read_text().strip() / "weights.safetensors"
+    weights = latest.parent / latest.read_text().strip() / WEIGHTS
     if not weights.is_file():
         raise ValueError(f"{weights}: is missing, though {latest} names it: copy the run directory again")
     return weights

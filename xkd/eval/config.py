@@ -69,7 +69,8 @@ class Subject(Settings):
     """What every protocol asks: which net, which of its encoders, which data."""
 
     checkpoint: str = Field(
-        description="a run directory, an encoder's file, the beginning of the names of released files, or `untrained`"
+        description="a run directory or one of its checkpoints, an encoder's file, the beginning of the names of released files, or"
+        " `untrained`"
     )
     architecture: Path | None = Field(
         None, description="run directory or pretrain yaml that describes the net and its views; none: the checkpoint"
@@ -94,10 +95,19 @@ class Subject(Settings):
         """Where the results of a protocol go. ValueError where no folder is given, and the checkpoint is none."""
         if self.out:
             return self.out
-        if not Path(self.checkpoint).is_dir():
+        if not self.evaluated_run:
             raise ValueError(f"out: is missing, and {self.checkpoint} is no run directory, which would hold the results: set it")
         fold = f"-{'all' if self.dataset.fold == 'all' else f'fold{self.dataset.folds[0]}'}" if self.dataset.task.folds else ""
-        return Path(self.checkpoint) / "eval" / f"{protocol}-{self.dataset.name}{fold}-{self.backbone}"
+        step = "" if self.evaluated_run == Path(self.checkpoint) else f"-{Path(self.checkpoint).name}"
+        return self.evaluated_run / "eval" / f"{protocol}-{self.dataset.name}{fold}-{self.backbone}{step}"
+
+    @property
+    def evaluated_run(self) -> Path | None:
+        """The run directory that the checkpoint is, or that it is a checkpoint of; None where it is neither."""
+        path = Path(self.checkpoint)
+        if path.is_dir() and self.checkpoint != UNTRAINED:
+            return path.parent.parent if path.parent.name == "checkpoints" else path
+        return None
 
 
 class SvmConfig(Settings):
@@ -152,7 +162,7 @@ class EvalConfig(Subject):
     @property
     def features_dir(self) -> Path:
         """Where features are kept."""
-        return self.features or (Path(self.checkpoint) if Path(self.checkpoint).is_dir() else self.out_dir) / "features"
+        return self.features or (self.evaluated_run or self.out_dir) / "features"
 
 
 class SupervisedConfig(Settings):

@@ -1,7 +1,7 @@
 """An evaluation on frozen features: the features of each fold, a protocol, and a record of what was evaluated on what."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -11,7 +11,7 @@ from xkd.eval import results
 from xkd.eval.config import EvalConfig
 from xkd.eval.extraction import Extraction, Views
 from xkd.eval.protocol import Trial
-from xkd.eval.splits import Fold, open_folds
+from xkd.eval.splits import Fold, Part, open_folds
 from xkd.eval.subject import Evaluated, open_subject, views_of
 from xkd.pipelines.config import DataConfig
 from xkd.train.distributed import claim_device, find_place
@@ -82,8 +82,8 @@ def keep_features(config: EvalConfig) -> list[str]:
     extraction = extraction_of(config, subject, data, (place.rank, place.world_size))
     fill(extraction, config, folds)
     lines = [
-        f"{extraction.store(part.shards, views).folder}: {part.shards.location}, {views} views"
-        for part, views in ((folds[0].train, _train_views(config)), (folds[0].test, "eval"))
+        f"{extraction.store(parts[0].shards, views).folder}: {parts[0].shards.location}, {views} views"
+        for parts, views in _needed(config, folds)
     ]
     return list(dict.fromkeys(lines)) if place.rank == 0 else []
 
@@ -117,9 +117,14 @@ def extraction_of(config: EvalConfig, subject: Evaluated, data: DataConfig, plac
 
 def fill(extraction: Extraction, config: EvalConfig, folds: list[Fold]) -> None:
     """Compute what is missing of the features that the protocol needs, in one pass over each shard set for all folds."""
+    for parts, views in _needed(config, folds):
+        extraction.fill(parts, views)
+
+
+def _needed(config: EvalConfig, folds: list[Fold]) -> Iterator[tuple[list[Part], Views]]:
     if PROTOCOLS[config.protocol.name].learns:
-        extraction.fill([fold.train for fold in folds], _train_views(config))
-    extraction.fill([fold.test for fold in folds], "eval")
+        yield [fold.train for fold in folds], _train_views(config)
+    yield [fold.test for fold in folds], "eval"
 
 
 def _train_views(config: EvalConfig) -> Views:

@@ -20,8 +20,8 @@ from xkd.release.geometry import modality_of
 from xkd.release.keys import BACKBONES, PREFIXES, below, encoder_tensors
 
 ACCEPTED = (
-    "the folder that `xkd train` wrote, an encoder's file (of xkd.release, or released by the authors), the beginning of the names"
-    f" of the latter (PREFIXvid_teacher{BACKBONE_SUFFIX}, ...), or {UNTRAINED}"
+    "the folder that `xkd train` wrote, or one of its checkpoints, an encoder's file (of xkd.release, or released by the authors),"
+    f" the beginning of the names of the latter (PREFIXvid_teacher{BACKBONE_SUFFIX}, ...), or {UNTRAINED}"
 )
 READ_BYTES = 2**24
 
@@ -41,8 +41,8 @@ def open_subject(config: Subject) -> Evaluated:
     path = Path(config.checkpoint)
     if config.checkpoint == UNTRAINED:
         return _untrained(config)
-    if path.is_dir():
-        return _of_run(path, config)
+    if config.evaluated_run:
+        return _of_run(config.evaluated_run, None if path == config.evaluated_run else path, config)
     files = _files(config)
     missing = [modality for modality in config.dataset.modalities if modality not in files]
     if missing:
@@ -82,11 +82,12 @@ def _untrained(config: Subject) -> Evaluated:
     return _of_network(architecture.build(config.seed), architecture.data, config, facts)
 
 
-def _of_run(folder: Path, config: Subject) -> Evaluated:
+def _of_run(folder: Path, checkpoint: Path | None, config: Subject) -> Evaluated:
+    """Of the newest checkpoint, unless one is given."""
     architecture = read_architecture(folder)
     if config.architecture:
         check_same(architecture, read_architecture(config.architecture), str(folder), str(config.architecture))
-    net, weights = architecture.build(seed=0), find_weights(folder)
+    net, weights = architecture.build(seed=0), find_weights(folder, checkpoint)
     load_weights(net, weights)
     facts = {"weights": str(weights), "weights_sha256": _sha256(weights)}
     return _of_network(net, architecture.data, config, facts)
