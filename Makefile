@@ -13,6 +13,8 @@ READY := .venv/.installed-$(EXTRA)
 endif
 PYTEST = $(PYTHON) -m pytest -q
 
+TEST_WORKERS ?= 2
+
 # On the small tensors of the tests, threads cost more than they bring.
 test test-long soak: export OMP_NUM_THREADS ?= 1
 
@@ -39,11 +41,11 @@ check: $(READY)  ## lint, and fail on unformatted code
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-test: check  ## checks and tests (at most 10 minutes)
-	$(PYTEST)
+test: check  ## checks and tests (at most 10 minutes; TEST_WORKERS processes)
+	$(PYTEST) -n $(TEST_WORKERS)
 
 test-long: $(READY)  ## the tests that take longer: launcher runs, wheels
-	$(PYTEST) -m long
+	$(PYTEST) -m long -n $(TEST_WORKERS) --dist loadfile
 
 soak: $(READY)  ## the full counts of the torture tests
 	$(PYTEST) -m soak --timeout 0

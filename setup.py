@@ -42,7 +42,7 @@ setup(
         "scikit-learn>=1.5,<2",
         "pyyaml>=6",
         "pydantic>=2.8,<3",
-        "safetensors>=0.5",
+        "safetensors>=0.8",  # writes without holding up other threads
         "fsspec>=2024.6",
         "aiohttp>=3.9",
         "tqdm>=4.66",
@@ -62,6 +62,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "build>=1.2",

@@ -21,6 +21,7 @@ from xkd.benchmarks.ranks import on_ranks
 from xkd.benchmarks.results import Row, as_text
 from xkd.config import load
 from xkd.jobs import schemas
+from xkd.model.flops import Cost
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place
 from xkd.train.engine import precision_of
@@ -30,6 +31,8 @@ from xkd.train.trainer import Trainer
 DEEPSPEED, OURS, WIRE = "deepspeed", "xkd", "tcp"
 STAGES = (0, 1, 2, 3)
 WARMUP = 1  # in the first step of stage 3, DeepSpeed finds out in which order parameters are used
+FLOAT_BYTES = 4
+WEIGHT_BYTES = {"fp32": 4, "autocast": 4, "bf16": 2}
 SHOWN = ("stage", "caller", "operation", "calls", "message_bytes", "sent_bytes")
 
 # Of the operators of torch.distributed: what they do, and which argument is the whole that is summed, gathered or scattered.
@@ -73,6 +76,18 @@ class Traffic:
         """
         growth = ranks / self.ranks if (self.caller, self.operation) == (OURS, "all_gather") else 1
         return self.message_bytes * growth * ROUNDS[self.operation] * (ranks - 1) / ranks
+
+
+def derived(network: Cost, stage: int, precision: str) -> dict[str, int]:
+    """Bytes of what DeepSpeed sums and gathers in a step, by operation: gradients in float32, weights as the forward reads them.
+
+    At stage 3 those are all weights, the teachers' too; once a step, as long as they are fewer than DeepSpeed keeps gathered
+    (`stage3_max_live_parameters`, 10^9).
+    """
+    gathered = {0: 0, 1: network.trainable_parameters, 2: network.trainable_parameters, 3: network.parameters}[stage]
+    summed_by = "reduce_scatter" if stage == 3 else "all_reduce"
+    found = {summed_by: FLOAT_BYTES * network.trainable_parameters, "all_gather": WEIGHT_BYTES[precision] * gathered}
+    return {operation: size for operation, size in found.items() if size}
 
 
 class Collectives(TorchDispatchMode):

@@ -7,6 +7,7 @@ from tests.runs import pretrain_settings, write_settings
 from xkd import visualize
 from xkd.eval.checkpoint import read_architecture
 from xkd.eval.scores import Estimate
+from xkd.pipelines.loader import Batch
 from xkd.pipelines.shards.index import ShardSet
 
 
@@ -74,3 +75,17 @@ def test_without_per_patch_normalisation_nothing_is_given_away(architecture):
 def test_reconstructions_of_real_clips_are_drawn(shards, architecture, tmp_path):
     visualize.reconstructions(architecture.build(seed=0), shards, architecture.data, tmp_path / "deep" / "recon.png", samples=2)
     assert len(np.unique((colours(tmp_path / "deep" / "recon.png") * 255).round(), axis=0)) > 100
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_the_sheet_of_a_step_is_grey_where_the_student_does_not_see(architecture, tmp_path, hides):
+    data = architecture.data
+    views = {name.removesuffix("_shape"): torch.randn(2, *shape) for name, shape in data.view_shapes.items() if "local" not in name}
+    views |= {f"{modality}_global": views.pop(modality) for modality in ("video", "audio")}
+    hidden = {modality: torch.full_like(views[f"{modality}_global"], hides, dtype=torch.bool) for modality in ("video", "audio")}
+    locals_ = {"video_local": torch.randn(2, 1, *data.local_video_shape), "audio_local": torch.randn(2, 1, *data.local_audio_shape)}
+    flags = torch.zeros(2, dtype=torch.bool)
+    batch = Batch(**views, **locals_, labels=flags, sample_ids=flags, keys=["a", "b"], substituted=flags, valid=~flags)
+    visualize.step_sheet(batch, hidden, ["first", "second"], [1], data, tmp_path / "sheet.png")
+    grey = (np.abs(colours(tmp_path / "sheet.png") - visualize.MASK_GRAY).max(axis=1) < 0.01).mean()
+    assert (grey > 0.1) == hides

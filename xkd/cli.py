@@ -16,6 +16,8 @@ EXIT_CODES = (
     "75 stopped on request after saving (start again to go on)"
 )
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
+    "checkpointing": "what checkpoints take from training",
+    "communication": "bytes that each rank sends in a step at each ZeRO stage",
     "convert": "converting a clip to the form that shards store",
     "decode": "decoders on encoded clips",
     "features": "frozen features from shards, beside loading and the bare forward pass",
@@ -23,7 +25,9 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "loader": "clips per second from shards to tensors",
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
+    "scaling": "nothing: a model of efficiency on many GPUs, from what communication measured",
     "source": "reading samples ahead of use, from fast and slow storage",
+    "startup": "seconds from the launcher's start to the first step, with small and large shard sets",
     "step": "time and memory of a training step",
 }
 

@@ -24,4 +24,4 @@ def test_nodes_that_differ_are_named_with_what_they_have():
     same = {"torch": "2.11.0", "commit": "abc"}
     assert compare([("a", same), ("b", same)]).status == "ok"
     verdict = compare([("a", same), ("b", same), ("c", same | {"torch": "2.10.0"})])
-    assert (verdict.status, verdict.found) == ("failed", "c has torch 2.10.0, a has torch 2.11.0")
+    assert (verdict.status, verdict.found) == ("failed", "c has torch 2.10.0, a has 2.11.0")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xkd.launch.supervise import supervise
+from xkd.launch.supervise import EXIT_CODES, STOP, supervise
 from xkd.train.run_directory import write_state
 
 ROOT = Path(__file__).parent.parent.parent
@@ -154,3 +154,10 @@ def test_the_exit_code_is_that_of_the_outcome(ending, expected, tmp_path):
 def test_variables_reach_the_launcher(tmp_path):
     ending = "if [ $OMP_NUM_THREADS = 7 ]; then state done; else state failed; fi"
     assert supervise(script(tmp_path, ending), {"OMP_NUM_THREADS": "7"}, tmp_path) == 0
+
+
+def test_exit_codes_and_the_name_of_the_file_are_those_of_a_run():
+    from xkd.train import run, stopping
+
+    assert {"done": run.DONE, "failed": run.FAILED, "stopped": run.STOPPED} == EXIT_CODES
+    assert stopping.STOP_FILE == STOP

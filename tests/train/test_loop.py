@@ -83,9 +83,12 @@ def settings(stage):
 def test_a_run_that_is_stopped_at_random_goes_on_to_the_same_numbers_and_weights(stage, shards, straight, tmp_path):
     stops = sorted(random.Random(SEED + stage).sample(range(1, STEPS), 2))
     for steps in (*stops, STEPS):
-        code, log = run(shards, tmp_path / "run", *settings(stage), f"train.max_steps={steps}")
+        keep = ("train.keep_checkpoints=1", "train.milestone_every_epochs=1")
+        code, log = run(shards, tmp_path / "run", *settings(stage), *keep, f"train.max_steps={steps}")
         assert code == 0, (stops, log)
     assert_same(tmp_path / "run", straight(stage))
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert saved == ["step-000003", "step-000006", "step-000009"]  # of each epoch's end
 
 
 def test_a_run_whose_newest_checkpoint_is_truncated_goes_on_from_the_one_before(shards, straight, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from xkd.config import load
@@ -76,7 +77,6 @@ def test_locations_with_tokens_are_not_sent_away(tmp_path):
 
 
 def test_weights_and_biases_offline_holds_the_rows_and_a_resumed_run_has_the_same_name(tmp_path):
-    wandb = pytest.importorskip("wandb")
     config = configuration(tmp_path, "log.wandb={mode: offline}")
     sinks.check(config)
     for step in (20, 40):
@@ -94,7 +94,6 @@ def test_weights_and_biases_offline_holds_the_rows_and_a_resumed_run_has_the_sam
 
 
 def test_a_run_that_cannot_be_opened_is_told_with_the_fix(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_API_KEY", "no key at all")
     with pytest.raises(ValueError, match=r"log\.wandb: the run could not be opened: .*wandb login"):
         sinks.WeightsAndBiases(configuration(tmp_path, "log.wandb={}"))

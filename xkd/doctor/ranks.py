@@ -64,9 +64,13 @@ def judge_clocks(skews: Sequence[float], hosts: Sequence[str]) -> Verdict:
 
 def _join(context: Context, backend: str) -> None:
     place = context.place
-    store = PrefixStore("group", context.notes)
     dist.init_process_group(
-        backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timedelta(seconds=JOIN_SECONDS)
+        backend,
+        store=PrefixStore("group", context.notes),
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=timedelta(seconds=JOIN_SECONDS),
+        device_id=torch.device("cuda", place.local_rank) if backend == "nccl" else None,  # else a barrier has to guess it
     )
     context.ending.callback(dist.destroy_process_group)
 
