@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from pathlib import Path
 
 from xkd.config import dump, load
@@ -27,7 +28,7 @@ MAY_CHANGE = LOCATIONS | {  # fields and sections that alter no number of a run,
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes `text` so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # a failing rank may write while another does
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # ranks that fail may write at once, on several machines
     with temporary.open("w") as file:
         file.write(text)
         file.flush()
