@@ -10,8 +10,10 @@ import pytest
 
 from tests.media import moving_bar, tone, write_clip
 
-# A shell ignores Ctrl-C for what it starts in the background, and children would inherit that; some tests interrupt theirs.
+# A shell ignores Ctrl-C for what it starts in the background, nohup a closed terminal, and children would inherit that; some tests
+# send theirs both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine must not fail a test
 hypothesis.settings.load_profile("patient")

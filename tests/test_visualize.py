@@ -85,7 +85,8 @@ def test_the_sheet_of_a_step_is_grey_where_the_student_does_not_see(architecture
     hidden = {modality: torch.full_like(views[f"{modality}_global"], hides, dtype=torch.bool) for modality in ("video", "audio")}
     locals_ = {"video_local": torch.randn(2, 1, *data.local_video_shape), "audio_local": torch.randn(2, 1, *data.local_audio_shape)}
     flags = torch.zeros(2, dtype=torch.bool)
-    batch = Batch(**views, **locals_, labels=flags, sample_ids=flags, keys=["a", "b"], substituted=flags, valid=~flags)
+    labels = {"labels": flags, "targets": flags[:, None], "sample_ids": flags, "keys": ["a", "b"]}
+    batch = Batch(**views, **locals_, **labels, substituted=flags, valid=~flags)
     visualize.step_sheet(batch, hidden, ["first", "second"], [1], data, tmp_path / "sheet.png")
     grey = (np.abs(colours(tmp_path / "sheet.png") - visualize.MASK_GRAY).max(axis=1) < 0.01).mean()
     assert (grey > 0.1) == hides
