@@ -27,6 +27,7 @@ def noise_batch(config: PretrainConfig, clips: int, seed: int) -> Batch:
     return Batch(
         **noise_views(config, clips, torch.Generator().manual_seed(seed)),
         labels=torch.full((clips,), -1),
+        targets=torch.zeros(clips, 0),
         sample_ids=torch.arange(clips),
         keys=[f"noise {number}" for number in range(clips)],
         substituted=none,

@@ -67,7 +67,8 @@ def batch_of(config: PretrainConfig, step: int, place: Place = ALONE, poisoned: 
     positions = torch.arange(BATCH)
     keys = [f"step {step} clip {position}" for position in positions.tolist()]
     none = torch.zeros(BATCH, dtype=torch.bool)
-    whole = Batch(**views, labels=positions, sample_ids=positions, keys=keys, substituted=none, valid=~none)
+    labels = {"labels": positions, "targets": torch.eye(BATCH), "sample_ids": positions, "keys": keys}
+    whole = Batch(**views, **labels, substituted=none, valid=~none)
     return replace(whole, **{field.name: getattr(whole, field.name)[rows] for field in fields(whole)})
 
 
