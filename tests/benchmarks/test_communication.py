@@ -36,7 +36,8 @@ def test_rows_of_clips_grow_with_the_ranks_that_bring_them():
 @pytest.mark.parametrize(("stage", "precision"), [*product(STAGES, ["fp32"]), (1, "bf16"), (3, "bf16")])
 def test_a_step_moves_the_gradients_and_weights_that_are_derived(stage, precision):
     traffic, _ = measured(stage, f"train.precision={precision}")
-    large = {operation: of.message_bytes for (caller, operation), of in traffic.items() if caller == DEEPSPEED and of.sent(2) > 100}
+    hundredth = sum(of.sent(RANKS) for of in traffic.values()) / 100  # stage 3 also broadcasts some kilobytes
+    large = {name: of.message_bytes for (caller, name), of in traffic.items() if caller == DEEPSPEED and of.sent(RANKS) > hundredth}
     expected = derived(clip_cost(configuration()), stage, precision)
     assert large == {operation: pytest.approx(size, rel=0.01) for operation, size in expected.items()}  # some padding
 
