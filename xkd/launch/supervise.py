@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xkd.train.stopping import STOP_FILE
+
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 EXIT_CODES = {"done": DONE, "failed": FAILED, "stopped": 75}  # by the status in state.json
-STOP = "STOP"  # a file in the run directory that every run looks for
 ASK = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 SECONDS_TO_END = 10
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -24,7 +25,7 @@ def supervise(command: Sequence[str], variables: Mapping[str, str], run_dir: Pat
     At SIGTERM, SIGUSR1, SIGINT or SIGHUP (unless it is ignored, as under nohup) the run is asked to save and stop, and waited for;
     a second SIGINT ends it within SECONDS_TO_END seconds.
     """
-    stop, received, asked = run_dir / STOP, [], False
+    stop, received, asked = run_dir / STOP_FILE, [], False
     handlers = {number: signal.getsignal(number) for number in ASK if signal.getsignal(number) is not signal.SIG_IGN}
     before = _state(run_dir)
     try:
