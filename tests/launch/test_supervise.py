@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xkd.launch.supervise import EXIT_CODES, STOP, supervise
+from xkd.launch.supervise import EXIT_CODES, supervise
 from xkd.train.run_directory import write_state
 
 ROOT = Path(__file__).parent.parent.parent
@@ -156,8 +156,7 @@ def test_variables_reach_the_launcher(tmp_path):
     assert supervise(script(tmp_path, ending), {"OMP_NUM_THREADS": "7"}, tmp_path) == 0
 
 
-def test_exit_codes_and_the_name_of_the_file_are_those_of_a_run():
-    from xkd.train import run, stopping
+def test_exit_codes_are_those_of_a_run():
+    from xkd.train import run
 
     assert {"done": run.DONE, "failed": run.FAILED, "stopped": run.STOPPED} == EXIT_CODES
-    assert stopping.STOP_FILE == STOP
