@@ -9,8 +9,8 @@ from xkd.config import load
 from xkd.eval.config import Subject
 from xkd.jobs import schemas
 
-DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
-COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)`(?: \.\.\.)? \|$", DOCS.read_text(), re.MULTILINE)
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)`(?: \.\.\.)? \|$", README.read_text(), re.MULTILINE)
 
 
 def test_every_command_of_the_repository_is_answered():
