@@ -16,7 +16,8 @@ from xkd.env import environment
 _VERSIONS = ("python", "torch", "dali", "deepspeed", "av", "triton", "numpy")
 COLUMNS = (
     *("date", "benchmark", "case", "provider", "part", "unit", "rounds", "items"),
-    *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_ms_per_item", "peak_mib", "device_mib"),
+    *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_p20_s", "cpu_p80_s"),
+    *("cpu_ms_per_item", "peak_mib", "device_mib"),
     *("cpu", "cpus", "load", "gpu", *_VERSIONS, "commit", "command"),
     *("versions", "not_measured"),  # of libraries that have no column; why there are no numbers
 )
