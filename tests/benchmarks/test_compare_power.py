@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from xkd.benchmarks.compare import PAIRS
+from xkd.benchmarks.compare_power import PLANTED, main, rates, run_to_run
+from xkd.benchmarks.results import read_csv
+
+
+def comparison(planted, generator, noise=0.01):
+    """A row as a study writes it, of runs that differ by what was planted and by noise."""
+
+    def numbers(of, scale=1.0):
+        return " ".join(f"{value:.6g}" for value in of * scale)
+
+    row = {"planted_percent": str(planted)}
+    for side, slowdown in {"a": 1, "b": 1 + planted / 100}.items():
+        for by in ("cpu", "wall"):
+            row[f"{side}_{by}_ms"] = numbers(np.exp(noise * generator.normal(size=PAIRS)), 8 * slowdown)
+            row[f"{side}_{by}_error"] = numbers(np.zeros(PAIRS))
+    return row
+
+
+def test_what_was_planted_is_found_where_there_is_little_noise_and_nothing_else():
+    generator = np.random.default_rng(1)
+    rows = [comparison(planted, generator) for _ in range(20) for planted in PLANTED]
+    lines = {(line["runs"], line["by"], line["threshold"]): line for line in rates(rows)}
+    found = lines[f"{PAIRS} runs each, in turns", "cpu", "1.05"]
+    assert (found["nothing"], found["+10 %"], found["+20 %"]) == ("0 of 20", "20 of 20", "20 of 20")
+    assert lines[f"{PAIRS} runs each, in turns", "cpu", "1.1"]["+5 %"] == "0 of 20"
+    assert lines["one run each, apart", "wall", "1.05"]["+20 %"] == "20 of 20"
+    assert run_to_run(rows, "cpu") == pytest.approx(0.01, rel=0.3)
+
+
+@pytest.mark.long
+def test_a_study_plants_work_that_takes_longer_and_tells_its_rates(tmp_path, capsys):
+    assert main(["--repeats", "1", "--csv", str(tmp_path / "a.csv")]) == 0
+    rows = read_csv(tmp_path / "a.csv")
+    assert sorted(int(row["planted_percent"]) for row in rows) == sorted(PLANTED)
+    assert all(len(row[f"{side}_{by}_ms"].split()) == PAIRS for row in rows for side in "ab" for by in ("cpu", "wall"))
+    assert "| nothing" in capsys.readouterr().out
