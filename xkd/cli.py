@@ -23,6 +23,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "features": "frozen features from shards, beside loading and the bare forward pass",
     "kernels": "the fused kernels, torch eager and torch.compile; what each kernel gains a step",
     "loader": "clips per second from shards to tensors",
+    "memory": "peak memory of a training step at each ZeRO stage, beside the plan's",
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
     "scaling": "nothing: a model of efficiency on many GPUs, from what communication measured",
@@ -208,6 +209,19 @@ def doctor(args):
     return DONE if found.healthy else FAILED
 
 
+def plan(args):
+    from xkd.config import load
+    from xkd.plan.command import plan as make_plan
+    from xkd.plan.estimate import Form
+    from xkd.train.config import PretrainConfig
+
+    names = ("dataset_clips", "clips_per_gpu", "gpus_per_node", "gpu_tflops", "gpu_memory_gib")
+    assumed = {name: value for name in ("mfu", "network_gb_per_s") if (value := getattr(args, name)) is not None}
+    choices = {name: getattr(args, name) for name in names} | {"assumed": assumed}
+    config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
+    sys.stdout.write(make_plan(config, args.config, args.gpus, form=Form(args.profile, args.codec, args.audio), **choices))
+
+
 def replay(args):
     import json
 
@@ -234,6 +248,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _count_or_share(text: str) -> float:
@@ -351,6 +375,33 @@ COMMANDS = (
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
+    Command(
+        "plan",
+        "say what a pre-training run needs: storage, GB/s, memory, days",
+        plan,
+        (
+            argument(
+                "--gpus", required=True, metavar="NxNAME", help="such as 16xH100; a name that is not known lists those that are"
+            ),
+            argument(
+                "--dataset-clips", type=_positive, metavar="N", help="clips to train on (default: those of data.train's shards)"
+            ),
+            argument("--profile", default="pretrain", help="of shards that are not there yet (default pretrain)"),
+            argument("--codec", default="vp9", help="likewise, of video (default vp9)"),
+            argument("--audio", default="pcm16", help="likewise, of sound (default pcm16)"),
+            argument("--clips-per-gpu", type=_above_zero, metavar="X", help="clips/s that you have measured on one of the GPUs"),
+            argument(
+                "--mfu", type=_above_zero, metavar="SHARE", help="else: the share of a GPU's peak that is reached (default 0.35)"
+            ),
+            argument("--gpus-per-node", type=_positive, metavar="N", help="(default 8)"),
+            argument(
+                "--gpu-tflops", type=_above_zero, metavar="X", help="of a GPU, in bfloat16, dense (default: the data sheet's)"
+            ),
+            argument("--gpu-memory-gib", type=_above_zero, metavar="X", help="of a GPU (default: the data sheet's)"),
+            argument("--network-gb-per-s", type=_above_zero, metavar="X", help="of all adapters of a node (default 320)"),
+            *_CONFIG,
+        ),
+    ),
     Command(
         "replay",
         "do one step of a run again: its clips, views, masks, losses",

@@ -1,0 +1,79 @@
+"""Peak memory of a training step at each ZeRO stage, beside what `xkd plan` computes for the same step."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import psutil
+import torch
+import torch.distributed as dist
+
+from xkd.benchmarks import command
+from xkd.benchmarks.harness import MIB, peak_memory
+from xkd.benchmarks.noise import noise_batch
+from xkd.benchmarks.ranks import on_ranks
+from xkd.benchmarks.results import Row, as_text
+from xkd.config import load
+from xkd.jobs import schemas
+from xkd.plan.memory import by_stage, total
+from xkd.train.config import PretrainConfig
+from xkd.train.distributed import Place
+from xkd.train.engine import precision_of
+from xkd.train.pretraining import Pretraining
+from xkd.train.trainer import Trainer
+
+WARMUP = 1
+SHOWN = ("case", "precision", "stage", "ranks", "batch", "measured_mib", "planned_mib", "planned_over_measured")
+# Of glibc: memory that a tensor held goes back to the system at once, so that resident memory is what is held.
+RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def step_peak(place: Place, config: PretrainConfig, steps: int) -> float:
+    """MiB that this rank's process holds at most in steps after the first, beyond what it held before there was a network."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.world_size))
+    batch = noise_batch(config, config.train.global_batch // place.world_size, seed=place.rank)
+    before = psutil.Process().memory_info().rss / MIB
+    trainer = Trainer(Pretraining(config, place, steps_per_epoch=WARMUP + steps))
+    for step in range(WARMUP):
+        trainer.step(batch, step)
+    dist.barrier()
+    with peak_memory() as peak:
+        for step in range(WARMUP, WARMUP + steps):
+            trainer.step(batch, step)
+    return peak[0] - before
+
+
+def planned(config: PretrainConfig, ranks: int) -> Mapping[str, int]:
+    """What the plan says of a step on noise, by what holds it: there is no loader, and no batch ahead of the one in use."""
+    found = by_stage(config, ranks, precision_of(config), whole_bucket=torch.cuda.is_available())
+    return {name: size for name, size in found[config.deepspeed.zero_stage].items() if name != "views"}
+
+
+def rows(config: PretrainConfig, case: str, stages: Sequence[int], ranks: int, steps: int) -> Iterator[Row]:
+    """A row for each stage: the rank that holds most, and the plan, part by part."""
+    for stage in stages:
+        of_stage = config.model_copy(update={"deepspeed": config.deepspeed.model_copy(update={"zero_stage": stage})})
+        measured, parts = max(on_ranks(step_peak, of_stage, steps, ranks=ranks)), planned(of_stage, ranks)
+        facts = {"case": case, "precision": precision_of(config), "stage": stage, "ranks": ranks}
+        facts |= {"batch": config.train.global_batch, "measured_mib": measured, "planned_mib": total(parts) / MIB}
+        facts["planned_over_measured"] = facts["planned_mib"] / measured
+        columns = ("weights", "optimizer", "averages", "gradients", "activations")
+        yield as_text(facts | {f"{name}_mib": parts.get(name, 0) / MIB for name in columns})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command.parser("memory", "Take training steps on noise and compare their peak memory with the plan's.", rounds=2)
+    parser.add_argument("--config", default="pretrain/xkd.yaml", help="configuration to train (default %(default)s)")
+    parser.add_argument("--ranks", type=int, default=1, help="processes, which talk over gloo (default %(default)s)")
+    parser.add_argument(
+        "--stages", type=int, nargs="+", choices=(0, 1, 2, 3), default=(0, 1, 2, 3), help="ZeRO stages (default: all)"
+    )
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="replaces a field of the configuration")
+    arguments = list(arguments or [])
+    options = parser.parse_args(arguments)
+    os.environ.update(RETURN_FREED)  # of the ranks, which are started after this
+    recorder = command.recorder("memory", arguments)
+    config = load(options.config, options.overrides, schemas())
+    case = " ".join([options.config, *(override for override in options.overrides if override.startswith("model."))])
+    found = [row | recorder.origin for row in rows(config, case, options.stages, options.ranks, options.rounds)]
+    command.finish(found, options.csv, columns=tuple(found[0]), shown=SHOWN)
+    return 0
