@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xkd.benchmarks.harness import Setup, measure
-from xkd.benchmarks.peers.needs import Needs
+from xkd.benchmarks.needs import Needs
 from xkd.benchmarks.results import COLUMNS, SHOWN, Recorder, Row, append_csv, markdown
 
 

@@ -13,7 +13,7 @@ import torch
 from xkd.benchmarks import command
 from xkd.benchmarks.harness import MIB, Measurement, Round
 from xkd.benchmarks.peers import PEERS, stages
-from xkd.benchmarks.peers.needs import NOTHING
+from xkd.benchmarks.needs import NOTHING
 from xkd.benchmarks.peers.stages import STAGES
 from xkd.benchmarks.peers.work import SEED, Epoch, Work
 from xkd.benchmarks.results import Recorder, Row
