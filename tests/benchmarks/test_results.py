@@ -5,7 +5,7 @@ import pytest
 
 from xkd.benchmarks import command
 from xkd.benchmarks.harness import Measurement
-from xkd.benchmarks.peers.needs import GPU, NOTHING, Needs
+from xkd.benchmarks.needs import GPU, NOTHING, Needs
 from xkd.benchmarks.results import COLUMNS, Recorder, append_csv, markdown, read_csv
 from xkd.env import gpu_names
 
