@@ -36,7 +36,8 @@ class Timing:
 
 
 def key(row: Row) -> Key:
-    """What tells a measurement from the others of all files."""
+    """What tells a measurement from the others of all files. What was not measured would have been all of the work."""
+    row = row | {"part": "total"} if row.get("not_measured") and not row.get("part") else row
     return tuple((column, row[column]) for column in IDENTITY if row.get(column))
 
 
