@@ -373,6 +373,13 @@ COMMANDS = (
         ),
     ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
+    Command(
+        "bench compare",
+        "say what is slower in B than in A: results, or commits run in turns",
+        partial(bench, "compare"),
+        passes_rest=True,
+    ),
+    Command("bench report", "draw the history of results and their tables, as a page", partial(bench, "report"), passes_rest=True),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
     Command(
