@@ -27,7 +27,6 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
     "scaling": "nothing: a model of efficiency on many GPUs, from what communication measured",
-    "scale": "training steps on several ranks: ZeRO stages, DDP, and what sending takes",
     "source": "reading samples ahead of use, from fast and slow storage",
     "startup": "seconds from the launcher's start to the first step, with small and large shard sets",
     "step": "time and memory of a training step",
@@ -58,7 +57,8 @@ def avdigits(args):
 
 
 def shards_write(args):
-    names = ("dataset", "split", "profile", "codec", "audio", "workers", "limit", "shuffle", "shard_samples", "shard_bytes", "part")
+    names = ("dataset", "split", "profile", "codec", "audio", "short_side", "gop")
+    names += ("workers", "limit", "shuffle", "shard_samples", "shard_bytes", "part")
     choices = {name: getattr(args, name) for name in names}
     if args.dry_run:
         from xkd.pipelines.convert.estimate import estimate_shards
@@ -302,6 +302,8 @@ COMMANDS = (
             argument("--profile", default="pretrain", help="what is stored (default pretrain)"),
             argument("--codec", metavar="NAME", help="of video, in place of the profile's: vp9, h264, hevc or mjpeg"),
             argument("--audio", metavar="NAME", help="codec of sound, in place of the profile's: pcm16 or flac"),
+            argument("--short-side", type=_positive, metavar="PIXELS", help="of the pictures, in place of the profile's"),
+            argument("--gop", type=_positive, metavar="N", help="frames from one key frame to the next (default 8)"),
             _WORKERS,
             argument("--limit", type=_positive, metavar="N", help="convert the first N items only"),
             argument("--shuffle", type=int, metavar="SEED", help="another order (default: that of the names' hashes)"),
