@@ -27,6 +27,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
     "scaling": "nothing: a model of efficiency on many GPUs, from what communication measured",
+    "scale": "training steps on several ranks: ZeRO stages, DDP, and what sending takes",
     "source": "reading samples ahead of use, from fast and slow storage",
     "startup": "seconds from the launcher's start to the first step, with small and large shard sets",
     "step": "time and memory of a training step",
@@ -376,6 +377,13 @@ COMMANDS = (
         ),
     ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
+    Command(
+        "bench compare",
+        "say what is slower in B than in A: results, or commits run in turns",
+        partial(bench, "compare"),
+        passes_rest=True,
+    ),
+    Command("bench report", "draw the history of results and their tables, as a page", partial(bench, "report"), passes_rest=True),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
     Command(
