@@ -1,5 +1,6 @@
 """How measurements went over the commits, drawn as SVG."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -59,7 +60,8 @@ def machine(row: Row) -> str:
 
 def svg(course: Course) -> str:
     """Milliseconds an item over the runs, from 0: a line for each provider, at each point the noise of its rounds."""
-    runs, top = course.runs, 1.1 * 1000 * max(point.timing.seconds for points in course.providers.values() for point in points)
+    runs = course.runs
+    top = TICKS * _round_step(1000 * max(point.timing.seconds for points in course.providers.values() for point in points) / TICKS)
 
     def x(point: Point) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (runs.index((point.date, point.commit)) + 0.5) / len(runs)
@@ -92,6 +94,12 @@ def _line(provider, points, color, x, y) -> str:
         )
         drawn.append(f'<circle cx="{at:.1f}" cy="{height:.1f}" r="3" fill="{color}"><title>{told}</title></circle>')
     return "".join(drawn)
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 or 10 times a power of ten that is not smaller."""
+    power = 10 ** math.floor(math.log10(least))
+    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= least)
 
 
 def _axis(top, y) -> str:

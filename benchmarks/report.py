@@ -1,6 +1,7 @@
 """One page of all results, which opens without a network: who is faster, what was not measured, how it went over the commits."""
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
@@ -24,8 +25,10 @@ th, td { padding: 2px 10px; border-bottom: 1px solid #eaeef2; text-align: left; 
 th { color: #57606a; font-weight: 600; } td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tr.ours { background: #eef6ff; } tr.ahead td { color: #b3261e; } p.origin, figcaption { color: #57606a; font-size: 12px; }
 figure { display: inline-block; width: 560px; max-width: 100%; margin: 8px 8px 8px 0; vertical-align: top; }
-svg { width: 100%; } svg text { font-size: 11px; fill: #57606a; } nav a { margin-right: 12px; } code { font-size: 12px; }
+div.wide { overflow-x: auto; } svg { width: 100%; } svg text { font-size: 11px; fill: #57606a; }
+nav a { margin-right: 12px; } code { font-size: 12px; }
 """
+NUMBER = re.compile(r"-?[\d.]+(e[-+]\d+)?( \(.+\))?")
 WORDS = {"ahead": "ahead of ours: a loss", "behind": "behind ours", "even": "even, within noise", "": ""}
 
 
@@ -44,20 +47,20 @@ def page(files: Mapping[str, Sequence[Row]], today: str) -> str:
 
 
 def _place(file: tuple[str, Sequence[Row]]) -> tuple[bool, bool, str]:
-    """Where a file stands on the page: first those with peers, last those without times."""
+    """Where a file stands on the page: first those with peers, last those that tell nobody's time."""
     name, rows = file
-    return name not in OURS, not list(standings(rows)), name
+    return name not in OURS, "provider" not in rows[0] if rows else True, name
 
 
 def section(rows: Sequence[Row]) -> str:
-    """What a file says: standings of timed work and their course; the rates of a study; else the rows of its last command."""
+    """What a file says: standings of who did the work and their course; the rates of a study; else the rows of its last command."""
     if rows[-1].get("planted_percent"):
         return table(list(compare_power.rates(rows))) + origin(rows[-1])
-    found = list(standings(rows))
-    if not found:
-        last = [row for row in rows if row.get("date") == rows[-1].get("date")]
-        return table([{column: value for column, value in row.items() if column not in ORIGIN} for row in last]) + origin(last[-1])
-    return "".join([*map(figure, courses(rows)), *commands(found), missing(not_measured(rows))])
+    drawn = "".join(map(figure, courses(rows)))
+    if "provider" in rows[-1]:
+        return "".join([drawn, *commands(standings(rows)), missing(not_measured(rows))])
+    last = [row for row in rows if row.get("date") == rows[-1].get("date")]
+    return drawn + table([{column: row[column] for column in row if column not in ORIGIN} for row in last]) + origin(last[-1])
 
 
 def commands(found: Iterable[Standing]) -> Iterator[str]:
@@ -112,11 +115,11 @@ def table(lines: Sequence[Mapping[str, str]], classes: Sequence[str] = ()) -> st
     for number, line in enumerate(lines):
         cells = "".join(f"<td{_alignment(line.get(column, ''))}>{escape(line.get(column, ''))}</td>" for column in columns)
         body.append(f'<tr class="{classes[number]}">{cells}</tr>' if classes else f"<tr>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _alignment(text: str) -> str:
-    return ' class="number"' if text[:1].isdigit() else ""
+    return ' class="number"' if NUMBER.fullmatch(text) else ""
 
 
 def origin(row: Row) -> str:
