@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
 
 from xkd.benchmarks import command
 from xkd.benchmarks.harness import MIB, Measurement, Round
+from xkd.benchmarks.needs import GPU, NOTHING
 from xkd.benchmarks.peers import PEERS, stages
-from xkd.benchmarks.needs import NOTHING
 from xkd.benchmarks.peers.stages import STAGES
 from xkd.benchmarks.peers.work import SEED, Epoch, Work
 from xkd.benchmarks.results import Recorder, Row
@@ -23,6 +24,7 @@ from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.loading.stages import profile
+from xkd.pipelines.loading.trial import DECODES
 
 # What one training example holds: that of the demo, that of the method, or little.
 SMALL = {"clip_seconds": 1, "video": {"global_view": {"size": 32}, "local_view": {"size": 16, "frames": 4}}}
@@ -31,8 +33,8 @@ GEOMETRIES = {
     "default": lambda: DataConfig(train="none"),
     "small": lambda: DataConfig(train="none", audio={"num_mels": 16, "local_view": {"seconds": 0.5}}, **SMALL),
 }
-OURS = "xkd"
-PROVIDERS = {OURS: NOTHING} | {name: peer.needs for name, peer in PEERS.items()}
+OURS, OURS_ON_GPU = "xkd", "xkd gpu"
+PROVIDERS = {OURS: NOTHING, OURS_ON_GPU: GPU} | {name: peer.needs for name, peer in PEERS.items()}
 CODECS = ("vp9", "mjpeg")
 STEADY = 10  # stretches of a soak, of which the memory is recorded
 
@@ -42,13 +44,15 @@ def setup(work: Work, provider: str) -> Iterator[Round]:
     """A loader, one epoch a round: it begins with nothing read ahead and ends so."""
     torch.set_num_threads(work.data.pipeline_threads)
     epochs = count()
-    with ours(work) if provider == OURS else PEERS[provider].open(work) as epoch:
+    own = {OURS: "cpu", OURS_ON_GPU: "gpu"}
+    with ours(work, own[provider]) if provider in own else PEERS[provider].open(work) as epoch:
         yield lambda lap: sum(len(views["video_global"]) for views in epoch(next(epochs)))
 
 
 @contextmanager
-def ours(work: Work) -> Iterator[Epoch]:
-    with Loader(work.shard_set, work.data, preset="pretrain", batch_size=work.batch_size, seed=SEED) as loader:
+def ours(work: Work, device: Literal["cpu", "gpu"] = "cpu") -> Iterator[Epoch]:
+    settings = {"batch_size": work.batch_size, "seed": SEED, "device": device}
+    with Loader(work.shard_set, work.data, preset="pretrain", **settings) as loader:
         yield lambda number: map(vars, loader.epoch(number))
 
 
@@ -81,9 +85,11 @@ def soak(work: Work, batches: int) -> Iterator[Measurement]:
 
 def measured(work: Work, case: str, providers: Collection[str], rounds: int, recorder: Recorder) -> Iterator[Row]:
     """The rows of one piece of work: loaders, our stages, the same stages by others."""
-    wanted = {name: PROVIDERS[name] for name in providers}
+    codec = work.shard_set.manifest.video.codec
+    wanted = {name: PROVIDERS[name] for name in providers if name != OURS_ON_GPU or codec in DECODES["gpu"]}
     measured_by = partial(command.measured, recorder, case, "clip", rounds=rounds, warmup=1)
-    yield from measured_by(partial(setup, work), wanted, memory=True)
+    device = "cuda" if OURS_ON_GPU in wanted and GPU.missing() is None else "cpu"
+    yield from measured_by(partial(setup, work), wanted, memory=True, device=device)
     if OURS in wanted and len(work.samples) >= stages.CLIPS:
         yield from recorder.rows(case, "clip", own_stages(work, rounds))
     if len(wanted) > 1 and len(work.samples) >= stages.CLIPS:

@@ -16,6 +16,7 @@ EXIT_CODES = (
     "75 stopped on request after saving (start again to go on)"
 )
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
+    "all": "with each of the benchmarks, at sizes that this machine has room for",
     "checkpointing": "what checkpoints take from training",
     "communication": "bytes that each rank sends in a step at each ZeRO stage",
     "convert": "converting a clip to the form that shards store",
