@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = Work(config, options.steps, total=options.steps * (1 + options.rounds))
         settings = {"rounds": options.rounds, "warmup": 1, "device": device}
         if place.world_size == 1:
-            found = measure(partial(setup, work), options.providers, memory=True, **settings)
+            found = measure(partial(setup, work), options.providers, memory=device == "cpu", **settings)
         else:
             found = measure_on_ranks(partial(setup, work), options.providers, **settings)
     if place.rank > 0:
