@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from xkd.benchmarks.results import markdown, read_csv
-from xkd.env import gpu_names
+from xkd.env import commit, gpu_names
 
 GIB, LARGE_GIB = 2**30, 32
 RESULTS = Path("benchmarks/results")
@@ -104,15 +104,17 @@ class Outcome:
     rows: int
 
 
-def run_one(run: Run, machine: Machine, out: Path, quick: bool, limit_minutes: float) -> Outcome:
-    """Runs a benchmark to its end, or to the limit, at which all of its processes are ended."""
+def run_one(run: Run, machine: Machine, out: Path, quick: bool, limit_minutes: float, source: str | None) -> Outcome:
+    """Runs a benchmark of the commit `source` to its end, or to the limit, at which all of its processes are ended."""
     free = psutil.virtual_memory().available / GIB
     if free < run.memory_gib:
         return Outcome(run.benchmark, f"left out: needs {run.memory_gib:g} GiB of memory, {free:.1f} are free", 0.0, 0)
     csv, start = out / f"{run.benchmark}.csv", time.perf_counter()
     before = len(read_csv(csv)) if csv.exists() else 0
     command = [sys.executable, "-m", "xkd", "bench", *run.command(machine, out, quick)]
-    process = subprocess.Popen(command, env={**os.environ, **run.variables}, start_new_session=True)
+    # The commit as it was before: results that an earlier one has written would make it "-dirty".
+    variables = {**os.environ, **run.variables, **({"XKD_COMMIT": source} if source else {})}
+    process = subprocess.Popen(command, env=variables, start_new_session=True)
     try:
         code = process.wait(60 * limit_minutes)
         outcome = DONE if code == 0 else f"failed: exit code {code}, its error is above"
@@ -144,10 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(list(arguments or []))
     if "RANK" in os.environ:
         raise ValueError("RANK is set in the environment: start `xkd bench all` without a launcher; step and scale know launchers")
-    machine, outcomes = Machine.here(), []
+    machine, source, outcomes = Machine.here(), commit(), []
     for run in RUNS:
         if run.benchmark in options.only and not (options.quick and run.quick is None):
             print(f"\n== {' '.join(('xkd', 'bench', *run.command(machine, options.out, options.quick)))}", flush=True)
-            outcomes.append(run_one(run, machine, options.out, options.quick, options.limit_minutes))
+            outcomes.append(run_one(run, machine, options.out, options.quick, options.limit_minutes, source))
     print(f"\n{summary(outcomes)}", end="")
     return int(any(one.outcome != DONE for one in outcomes))
