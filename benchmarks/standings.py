@@ -10,6 +10,7 @@ from xkd.benchmarks.timings import By, Key, is_whole, kind, newest, timing
 # Providers that are this project's, the first that a run has; all others of the same work are its peers. Benchmarks that are not
 # listed measure nobody else.
 OURS = {
+    "convert": ("convert",),
     "decode": ("dali-gpu", "dali-cpu"),
     "kernels": ("fused", "eager"),
     "loader": ("xkd",),
@@ -18,6 +19,7 @@ OURS = {
     "step": ("deepspeed",),
 }
 OF_A_STAGE = ": "  # in the name of a provider that does less than ours: `decode: pyav`
+OURS_APART = {"convert": ("stages", "decode")}  # providers that show what ours is made of
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def not_measured(rows: Iterable[Row]) -> list[Row]:
 def _ours(of: Key, row: Row, last: dict[Key, Row]) -> Row | None:
     """The row of ours that another provider's row is held against."""
     names = OURS.get(row.get("benchmark", ""), ())
-    if row.get("provider") in names or OF_A_STAGE in row.get("provider", ""):
+    if row.get("provider") in (*names, *OURS_APART.get(row.get("benchmark", ""), ())) or OF_A_STAGE in row.get("provider", ""):
         return None
     same = {
         other.get("provider", ""): other

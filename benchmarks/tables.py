@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-from xkd.benchmarks import compare_power
+from xkd.benchmarks import compare_power, repeats
 from xkd.benchmarks.history import machine
 from xkd.benchmarks.results import Row, markdown, read_csv
 from xkd.benchmarks.standings import OURS, Standing, standings, work
@@ -49,6 +49,11 @@ def _origin(row: Row) -> str:
     return f"`{row['command']}` on {row['date'][:10]} at {row['commit'][:7]}"
 
 
+def repeated() -> str:
+    """Whether the ratios to peers came out again, of every benchmark that has peers."""
+    return repeats.table(found for benchmark in OURS for found in repeats.repeats(_rows(benchmark)))
+
+
 def power() -> str:
     """How often comparing finds what was planted."""
     rows = _rows("compare_power")
@@ -75,6 +80,7 @@ def _scaling() -> dict[str, str]:
 TABLES: Mapping[str, Callable[[], str]] = {
     "throughput": partial(peers, *IN_README),
     **{f"peers of {benchmark}": partial(peers, benchmark) for benchmark in OURS},
+    "repeats": repeated,
     "compare power": power,
     "gpu checks": gpu_checks,
     **{f"scaling {table}": (lambda table=table: _scaling()[table]) for table in SCALING},
