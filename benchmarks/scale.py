@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ranks = find_place().world_size if launched else options.ranks or torch.cuda.device_count() or cores
     here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     config = load(options.config, options.overrides, schemas())
+    if any(override.startswith("train.global_batch=") for override in options.overrides):
+        raise ValueError("train.global_batch: is set by --clips here, times the ranks: leave it out")
     work = Work(config, options.steps, options.threads or max(1, cores // here), options.rounds)
     able, unable = {}, {}
     for name in options.providers:

@@ -51,3 +51,8 @@ def test_one_rank_has_nothing_to_send_and_the_rows_say_so(tmp_path):
 def test_clips_that_split_an_alignment_group_are_refused_before_anything_is_started(tmp_path):
     with pytest.raises(ValueError, match=r"loss\.align_group: 4 does not divide the 2 samples"):
         scale.main(["loss.align_group=4", *TINY, "--ranks", "2", "--csv", str(tmp_path / "rows.csv")])
+
+
+def test_a_batch_that_would_be_ignored_is_refused():
+    with pytest.raises(ValueError, match=r"train\.global_batch: is set by --clips here"):
+        scale.main(["train.global_batch=8", *TINY])
