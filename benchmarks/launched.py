@@ -15,7 +15,7 @@ def run_to_its_end(
 ) -> str:
     """Starts `deepspeed --module xkd.train` with `variables` in the environment and waits; returns what the run wrote.
 
-    Raises RuntimeError, with what it wrote, where the run is not done then.
+    Raises RuntimeError, with the reason first and then what it wrote, where the run is not done then.
     """
     launcher = ("deepspeed.launcher.runner", "--num_accelerators", str(ranks), "--master_port", str(free_port()))
     done = subprocess.run(
@@ -25,7 +25,13 @@ def run_to_its_end(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    state = run_dir / "state.json"
-    if not state.exists() or json.loads(state.read_text())["status"] != "done":
-        raise RuntimeError(f"the run is not done:\n{done.stdout}")
+    state = json.loads((run_dir / "state.json").read_text()) if (run_dir / "state.json").exists() else {}
+    if state.get("status") != "done":
+        raise RuntimeError(f"the run is not done: {state.get('reason') or _last_said(done.stdout)}\n{done.stdout}")
     return done.stdout
+
+
+def _last_said(told: str) -> str:
+    """The last line that is not the launcher's own, which begin with the time in brackets."""
+    lines = [line for line in told.splitlines() if line.strip() and not line.startswith("[")]
+    return lines[-1] if lines else "it said nothing"
