@@ -16,7 +16,6 @@ from xkd.benchmarks.timings import MACHINE, VERSIONS, By, Key, Timing, is_whole,
 
 THRESHOLD = 1.05
 PAIRS = 8
-RUN_TO_RUN = 0.03
 Estimate = Callable[[Sequence[Timing], Sequence[Timing]], Interval]
 
 
@@ -130,8 +129,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--run-to-run",
         type=float,
-        default=RUN_TO_RUN,
-        help="of results that are there: how far runs lie apart, as a standard deviation and a share (default %(default)s)",
+        help="of results that are there: how far runs lie apart, as a standard deviation and a share (default: as measured)",
     )
     parser.add_argument("--other-machine", action="store_true", help="compare though the machines differ")
     options = parser.parse_args(arguments)

@@ -22,13 +22,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from xkd.benchmarks.compare import PAIRS, RUN_TO_RUN, THRESHOLD, pairwise
+from xkd.benchmarks.compare import PAIRS, THRESHOLD, pairwise
 from xkd.benchmarks.gpu_media import MediaSet, write
 from xkd.benchmarks.harness import Round, measure
 from xkd.benchmarks.intervals import Interval, of_runs
 from xkd.benchmarks.results import Recorder, Row, append_csv, as_text, markdown, read_csv
 from xkd.benchmarks.revisions import in_turns
-from xkd.benchmarks.timings import By, Timing, timing
+from xkd.benchmarks.timings import RUN_TO_RUN, By, Timing, mood, timing
 
 MODULE = "xkd.benchmarks.compare_power"
 RESULTS = Path("benchmarks/results/compare_power.csv")
@@ -84,7 +84,7 @@ def runs(media: Path, planted: int) -> dict[str, str]:
 def timings(row: Row, side: str, by: By) -> list[Timing]:
     """The runs of a side of a comparison, as `runs` wrote them."""
     values = zip(*(row[f"{side}_{by}_{what}"].split() for what in ("ms", "error")), strict=True)
-    return [Timing(float(ms) / 1000, float(error)) for ms, error in values]
+    return [Timing(float(ms) / 1000, float(error), RUN_TO_RUN[mood(row)][by]) for ms, error in values]
 
 
 def in_turns_intervals(rows: Sequence[Row], by: By) -> list[Interval]:
@@ -96,7 +96,7 @@ def apart_intervals(rows: Sequence[Row], by: By) -> list[Interval]:
     """What `compare` says of one run of each, B's from the comparison half of all later (or earlier)."""
     later = [*rows[len(rows) // 2 :], *rows[: len(rows) // 2]]
     firsts = [(timings(a, "a", by)[:1], timings(b, "b", by)[:1]) for a, b in zip(rows, later, strict=True)]
-    return [of_runs(*both, RUN_TO_RUN) for both in firsts]
+    return [of_runs(*both) for both in firsts]
 
 
 METHODS = {f"{PAIRS} runs each, in turns": in_turns_intervals, "one run each, apart": apart_intervals}

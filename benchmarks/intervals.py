@@ -43,12 +43,16 @@ def of_pairs(a: Sequence[float], b: Sequence[float]) -> Interval:
     return Interval(*(math.exp(value) for value in (np.median(averages), averages[outside], averages[-1 - outside])))
 
 
-def of_runs(a: Sequence[Timing], b: Sequence[Timing], run_to_run: float) -> Interval:
-    """Of runs at different times; `run_to_run` is the standard deviation of a run's logarithm beyond what its rounds show."""
+def of_runs(a: Sequence[Timing], b: Sequence[Timing], run_to_run: float | None = None) -> Interval:
+    """Of runs at different times; `run_to_run` takes the place of their drift, 0 where they were at the same time."""
     log_ratio = np.log([of.seconds for of in b]).mean() - np.log([of.seconds for of in a]).mean()
-    variance = sum(sum(of.error**2 + run_to_run**2 for of in side) / len(side) ** 2 for side in (a, b))
-    width = NORMAL * math.sqrt(variance)
+    width = NORMAL * math.sqrt(_variance(a, run_to_run) + _variance(b, run_to_run))
     return Interval(*(math.exp(value) for value in (log_ratio, log_ratio - width, log_ratio + width)))
+
+
+def _variance(runs: Sequence[Timing], run_to_run: float | None) -> float:
+    """Of the mean of the runs' logarithms."""
+    return sum(of.error**2 + (of.drift if run_to_run is None else run_to_run) ** 2 for of in runs) / len(runs) ** 2
 
 
 def _outside(pairs: int) -> int:

@@ -8,7 +8,7 @@ from xkd.benchmarks.results import read_csv
 from xkd.benchmarks.revisions import checkout, in_turns, results
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-HEADER = "benchmark,case,provider,part,rounds,items,wall_p20_s,wall_p50_s,wall_p80_s,cpu_s,cpu,cpus,gpu,torch,commit"
+HEADER = "benchmark,case,provider,part,rounds,items,wall_p20_s,wall_p50_s,wall_p80_s,cpu_s,cpu,cpus,load,gpu,torch,commit"
 # A benchmark of a checkout that does so many rounds of real work, more in one commit than in another.
 PROGRAM = """
 import sys, time
@@ -20,12 +20,12 @@ name, csv = sys.argv[2], sys.argv[sys.argv.index("--csv") + 1]
 with open(csv, "a+") as file:
     if not file.tell():
         file.write("{header}\\n")
-    file.write(f"{{name}},{{sys.argv[3]}},ours,total,1,1,{{took}},{{took}},{{took}},{{took}},EPYC,2,,2.11,{work}\\n")
+    file.write(f"{{name}},{{sys.argv[3]}},ours,total,1,1,{{took}},{{took}},{{took}},{{took}},EPYC,2,0.5,,2.11,{work}\\n")
 """
 
 
-def line(provider="ours", part="total", cpu_s=1.0, *, case="c", spread=1.01, gpu="", torch="2.11", cpu="EPYC"):
-    return f"loader,{case},{provider},{part},5,1,1,1,{spread},{cpu_s},{cpu},2,{gpu},{torch},abc"
+def line(provider="ours", part="total", cpu_s=1.0, *, case="c", spread=1.01, gpu="", torch="2.11", cpu="EPYC", load=0.5):
+    return f"loader,{case},{provider},{part},5,1,1,1,{spread},{cpu_s},{cpu},2,{load},{gpu},{torch},abc"
 
 
 @pytest.fixture
@@ -73,6 +73,12 @@ def test_what_takes_more_cpu_time_than_threshold_and_noise_ends_with_1(written, 
 @pytest.mark.parametrize("options", [["--threshold", "2"], ["--run-to-run", "0.3"], ["--by", "wall"]])
 def test_what_is_within_threshold_or_noise_or_another_time_ends_with_0(options, written):
     assert main([written("a.csv", line()), written("b.csv", line(cpu_s=1.5)), *options]) == 0
+
+
+def test_a_busy_machine_hides_a_difference(written):
+    a, b = line(load=4), line(load=4, cpu_s=1.2)
+    assert main([written("a.csv", a), written("b.csv", b)]) == 0
+    assert main([written("a.csv", line()), written("b.csv", line(cpu_s=1.2))]) == 1
 
 
 def test_noisy_rounds_hide_a_difference(written):

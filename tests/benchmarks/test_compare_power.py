@@ -12,7 +12,7 @@ def comparison(planted, generator, noise=0.01):
     def numbers(of, scale=1.0):
         return " ".join(f"{value:.6g}" for value in of * scale)
 
-    row = {"planted_percent": str(planted)}
+    row = {"planted_percent": str(planted), "load": "0.1", "cpus": "2"}
     for side, slowdown in {"a": 1, "b": 1 + planted / 100}.items():
         for by in ("cpu", "wall"):
             row[f"{side}_{by}_ms"] = numbers(np.exp(noise * generator.normal(size=PAIRS)), 8 * slowdown)

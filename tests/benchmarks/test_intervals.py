@@ -37,15 +37,15 @@ def test_a_disturbed_pair_moves_the_estimate_little():
 
 
 def test_runs_at_different_times_have_their_own_noise_and_that_from_run_to_run():
-    exact, noisy = Timing(2.0, 0.0), Timing(3.0, 0.04)
-    found = of_runs([exact], [noisy], run_to_run=0.03)
-    width = 1.96 * math.sqrt(0.03**2 + 0.03**2 + 0.04**2)
-    assert (found.ratio, found.low, found.high) == pytest.approx((1.5, 1.5 / math.exp(width), 1.5 * math.exp(width)))
+    exact, noisy = Timing(2.0, 0.0, 0.03), Timing(3.0, 0.04, 0.1)
+    for run_to_run, variance in ((None, 0.03**2 + 0.1**2 + 0.04**2), (0.02, 2 * 0.02**2 + 0.04**2), (0.0, 0.04**2)):
+        found, width = of_runs([exact], [noisy], run_to_run), 1.96 * math.sqrt(variance)
+        assert (found.ratio, found.low, found.high) == pytest.approx((1.5, 1.5 / math.exp(width), 1.5 * math.exp(width)))
 
 
 def test_more_runs_leave_less_noise():
-    one = of_runs([Timing(1, 0.05)], [Timing(1, 0.05)], 0.03)
-    four = of_runs([Timing(1, 0.05)] * 4, [Timing(1, 0.05)] * 4, 0.03)
+    timing = Timing(1, 0.05, 0.03)
+    one, four = of_runs([timing], [timing]), of_runs([timing] * 4, [timing] * 4)
     assert math.log(one.high) == pytest.approx(2 * math.log(four.high))
 
 

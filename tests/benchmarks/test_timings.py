@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from xkd.benchmarks.timings import is_whole, key, kind, name, newest, timing
+from xkd.benchmarks.timings import RUN_TO_RUN, is_whole, key, kind, name, newest, timing
 
 ROW = {
     **{"benchmark": "loader", "case": "a, b", "provider": "ours", "part": "total", "commit": "1", "gpu": "", "rounds": "4"},
@@ -24,6 +24,15 @@ def test_cpu_time_has_its_own_spread_where_the_file_has_it_and_that_of_wall_time
     assert timing(ROW, "cpu").seconds == pytest.approx(0.3)
     assert timing(ROW, "cpu").error == timing(ROW, "wall").error
     assert timing(ROW | {"cpu_p20_s": "3", "cpu_p80_s": "3"}, "cpu").error == 0
+
+
+@pytest.mark.parametrize(
+    ("load", "cpus", "mood"),
+    [("0.9", "2", "calm"), ("1", "2", "calm"), ("1.1", "2", "busy"), ("9", "16", "calm"), ("", "2", "busy")],
+)
+def test_runs_lie_further_apart_where_the_machine_had_no_cpu_left(load, cpus, mood):
+    row = ROW | {"load": load, "cpus": cpus}
+    assert {by: timing(row, by).drift for by in ("cpu", "wall")} == RUN_TO_RUN[mood]
 
 
 def test_rows_of_kernels_are_in_microseconds_and_have_no_cpu_time():
