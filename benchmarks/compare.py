@@ -37,21 +37,25 @@ def pairwise(a: Sequence[Timing], b: Sequence[Timing]) -> Interval:
 
 
 def compare(a: Iterable[Row], b: Iterable[Row], estimate: Estimate, by: By | None = None) -> list[Comparison]:
-    """Every measurement that both have, each side as of its newest commit. Raises ValueError where they have none in common."""
-    ours, others = newest(b), newest(a)
-    found = []
-    for key in (key for key in others if key in ours):
-        how = kind(others[key][0], by)
-        sides = [[timing(row, how) for row in rows] for rows in (others[key], ours[key])] if how else [[], []]
-        if all(sides) and None not in [of for side in sides for of in side]:
-            means = [sum(of.seconds for of in side) / len(side) for side in sides]
-            found.append(Comparison(key, how, is_whole(ours[key][0]), *means, estimate(*sides)))
-    if not found:
+    """Every measurement that both have, each side as of its newest commit, but for those of which both hold the same rows.
+
+    Raises ValueError where they have none in common.
+    """
+    before, after = newest(a), newest(b)
+    hows = {key: kind(before[key][0], by) for key in before if key in after}
+    timed = {key: [[timing(row, how) for row in of[key]] for of in (before, after)] for key, how in hows.items() if how}
+    timed = {key: sides for key, sides in timed.items() if None not in [*sides[0], *sides[1]]}
+    if not timed:
         raise ValueError(
-            f"A and B have no timed measurement in common: A has {_few(others)}; B has {_few(ours)}: "
+            f"A and B have no timed measurement in common: A has {_few(before)}; B has {_few(after)}: "
             "run the same benchmark with the same options for both"
         )
-    return found
+    means = {key: [sum(of.seconds for of in side) / len(side) for side in sides] for key, sides in timed.items()}
+    return [
+        Comparison(key, hows[key], is_whole(after[key][0]), *means[key], estimate(*sides))
+        for key, sides in timed.items()
+        if before[key] != after[key]
+    ]
 
 
 def differences(a: Iterable[Row], b: Iterable[Row], columns: Sequence[str]) -> list[str]:
@@ -149,6 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"A and B were measured on different machines ({'; '.join(machines)}): measure both on one, or add --other-machine"
         )
     found = compare(a, b, estimate, options.by)
+    if not found:
+        print("A and B hold the same rows: nothing was measured in between")
+        return 0
     print(table(found, options.threshold), end="")
     print("".join(f"differs: {line}\n" for line in differences(a, b, VERSIONS)), end="")
     slower = slowed(found, options.threshold, options.parts)

@@ -163,5 +163,12 @@ def test_wrong_use_is_told(arguments, says, repository):
         main(arguments)
 
 
-def test_the_committed_results_compared_with_themselves_are_not_slower():
+def test_rows_that_both_hold_are_not_compared(written, capsys):
+    a, b = written("a.csv", line(), line("peer")), written("b.csv", line(), line("peer", cpu_s=2))
+    assert main([a, b]) == 1
+    assert "ours" not in capsys.readouterr().out
+
+
+def test_the_committed_results_compared_with_themselves_show_nothing_new(capsys):
     assert main([str(RESULTS), str(RESULTS)]) == 0
+    assert capsys.readouterr().out == "A and B hold the same rows: nothing was measured in between\n"
