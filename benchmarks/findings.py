@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from xkd.benchmarks.results import Recorder, Row
 
@@ -14,12 +14,21 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Context:
-    """What a check is given; `end` is when its time is up (`time.perf_counter`), `left_out` what it has not done for that."""
+    """What a check is given; `end` is when its time is up (`time.perf_counter`), `left_out` what it has not done for that.
+
+    `device` is where clips are loaded and kernels run: their tests try the checks on a CPU.
+    """
 
     media: Path | None
     recorder: Recorder
     end: float = math.inf
+    device: Literal["cpu", "gpu"] = "gpu"
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def torch_device(self) -> Literal["cpu", "cuda"]:
+        """What torch calls it."""
+        return "cuda" if self.device == "gpu" else "cpu"
 
     def in_time(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items until time is up, the first one in any case."""

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -23,27 +23,13 @@ from typing import TextIO
 from xkd.benchmarks import gpu_media
 from xkd.benchmarks.findings import Context, Findings
 from xkd.benchmarks.gpu_checks import CHECKS, Check
-from xkd.benchmarks.harness import TOTAL
-from xkd.benchmarks.results import Recorder, Row, append_csv, as_text, markdown
+from xkd.benchmarks.gpu_report import CUT, FAILED, RECORDED, SKIPPED, Outcome, judged, outcome_rows, report, short_table
+from xkd.benchmarks.results import Recorder, append_csv
 
 REPORT, ROWS, TABLE, OUTCOMES = "report.md", "rows.csv", "checks.csv", "checks.json"
 ENVIRONMENT, LOG = "environment.json", "log.txt"
 FILES = (REPORT, ROWS, TABLE, OUTCOMES, ENVIRONMENT, LOG)
-RECORDED = ("date", "check", "outcome", "seconds", "why", "gpu", "cpu", "cpus", "torch", "dali", "deepspeed", "triton", "commit")
-PASSED, FAILED, SKIPPED, CUT = "passed", "failed", "skipped", "cut short"
-AIM = 1.2  # clips a second of the loader, in those that a step takes
 SHARE_BEFORE_CUT = 0.75  # of a check's time, after which it begins nothing more; what is under way may take the rest
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a check ended."""
-
-    name: str
-    status: str
-    reason: str
-    seconds: float
-    findings: Findings
 
 
 def run_all(out: Path, media: Path | None, names: Sequence[str], times: float = 1.0) -> list[Outcome]:
@@ -108,15 +94,6 @@ def run_alone(command: Sequence[str], output: TextIO, seconds: float, folder: Pa
         process.wait()
 
 
-def judged(name: str, findings: Findings, left_out: Sequence[str], seconds: float) -> Outcome:
-    """How a check that ran has ended."""
-    if findings.wrong:
-        return Outcome(name, FAILED, brief(findings.wrong), seconds, findings)
-    if left_out:
-        return Outcome(name, CUT, f"{', '.join(left_out)} left out for want of time: --times 3 gives more", seconds, findings)
-    return Outcome(name, PASSED, "", seconds, findings)
-
-
 def run_inside(name: str, media: Path | None, path: Path, seconds: float) -> None:
     """The check itself, in its own process; `path` holds what has been found so far. After `seconds` it begins nothing more."""
     (check,) = [check for check in CHECKS if check.name == name]
@@ -125,70 +102,6 @@ def run_inside(name: str, media: Path | None, path: Path, seconds: float) -> Non
         findings += found
         path.with_suffix(".tmp").write_text(json.dumps({"findings": asdict(findings), "left_out": context.left_out}))
         path.with_suffix(".tmp").replace(path)
-
-
-def outcome_rows(outcomes: Sequence[Outcome], recorder: Recorder) -> Iterator[Row]:
-    """A row of RECORDED for each check."""
-    for each in outcomes:
-        own = as_text({"check": each.name, "outcome": each.status, "seconds": each.seconds, "why": each.reason})
-        yield {name: (recorder.origin | own)[name] for name in RECORDED}
-
-
-def report(outcomes: Sequence[Outcome], recorder: Recorder) -> str:
-    """What was found, as markdown."""
-    machine = recorder.machine
-    gpus = " + ".join(machine["gpus"]) or "no GPU"
-    parts = [
-        "# GPU check\n",
-        f"{recorder.date}, {gpus}, {machine['cpus']} CPUs ({machine['cpu']}), commit {machine['commit']}\n",
-        summary(outcomes),
-        loader_over_step(outcomes),
-    ]
-    for outcome in outcomes:
-        facts, rows, wrong = outcome.findings.facts, outcome.findings.rows, outcome.findings.wrong
-        if facts or rows or wrong:
-            parts.append(f"## {outcome.name}\n")
-        parts += [f"Wrong: {text}\n" for text in wrong]
-        parts += [markdown(alike, tuple(alike[0])) for alike in by_columns(facts)]
-        if rows:
-            parts.append(f"{rows[0]['unit']} as items; seconds a round.\n")
-            parts.append(markdown(rows))
-    return "\n".join(parts)
-
-
-def by_columns(facts: Iterable[dict]) -> Iterator[list[dict]]:
-    """The facts that are rows of one table, table by table."""
-    tables: dict[tuple, list[dict]] = {}
-    for fact in facts:
-        tables.setdefault(tuple(fact), []).append(fact)
-    yield from tables.values()
-
-
-def loader_over_step(outcomes: Sequence[Outcome]) -> str:
-    """How the loader's best clips a second compare with those of a step on batches at hand, where both were measured."""
-    rates = {
-        outcome.name: max(float(row["items_per_s"]) for row in outcome.findings.rows if row["part"] == TOTAL)
-        for outcome in outcomes
-        if outcome.name in ("loader-clips", "bench-step") and outcome.findings.rows
-    }
-    if len(rates) < 2:
-        return ""
-    loader, step = rates["loader-clips"], rates["bench-step"]
-    told = f"Loader {loader:.0f} clips/s, step on batches at hand {step:.0f}: ratio {loader / step:.2f}"
-    return f"{told}, the aim is {AIM} or more.\n"
-
-
-def brief(wrong: Sequence[str]) -> str:
-    """The first line of what is wrong, and how much more there is."""
-    if not wrong:
-        return ""
-    more = f" (and {len(wrong) - 1} more, see {REPORT})" if len(wrong) > 1 else ""
-    return wrong[0].splitlines()[0] + more
-
-
-def summary(outcomes: Sequence[Outcome]) -> str:
-    rows = [{"check": each.name, "outcome": each.status, "seconds": each.seconds, "why": each.reason} for each in outcomes]
-    return markdown(rows, ("check", "outcome", "seconds", "why"))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -227,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with media_folder(options.media, options.only) as media:
         outcomes = run_all(options.out, media, options.only, options.times)
-    print(f"\n{summary(outcomes)}\nwritten to {options.out}: {', '.join(FILES)}")
+    print(f"\n{short_table(outcomes)}\n\nwritten to {options.out}: {', '.join(FILES)}")
     return exit_code(outcomes)
 
 

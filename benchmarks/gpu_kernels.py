@@ -35,7 +35,7 @@ def oracles(context: Context) -> Iterator[Findings]:
 
 def masks(context: Context) -> Iterator[Findings]:
     """Masks of the GPU, bit for bit those of the CPU, and those of half the batch at a time."""
-    yield compare_masks("cuda")
+    yield compare_masks(context.torch_device)
 
 
 def compare_masks(device: str) -> Findings:
@@ -94,10 +94,10 @@ def speed(context: Context) -> Iterator[Findings]:
     from xkd.benchmarks.kernels import Work, measure_case, measure_ceilings
     from xkd.benchmarks.results import as_text
 
-    ceilings = measure_ceilings("cuda", ROUNDS)
+    ceilings = measure_ceilings(context.torch_device, ROUNDS)
     cases = [case for case in CASES if case.benchmarked]
     for provider, case in context.in_time(product(PROVIDERS, cases)):
-        work = Work(case, BATCH, torch.bfloat16, "cuda", ROUNDS, ceilings)
+        work = Work(case, BATCH, torch.bfloat16, context.torch_device, ROUNDS, ceilings)
         yield Findings(facts=[as_text(row) for row in measure_case(work, provider)])
 
 

@@ -30,6 +30,7 @@ LAYOUTS = (
 )
 PIPELINES = (4, 1, 7, 2)  # those that tell most come first
 VIEWS = ("video_global", "video_local", "audio_global", "audio_local")
+TIMING = {"rounds": 3, "warmup": 1, "budget_seconds": 10}
 LARGEST_MEAN_LEVELS = 4.0  # as between two decoders on the CPU, doubled
 LARGEST_SOUND = 1e-3  # in the normalised log domain, in the mean
 
@@ -46,7 +47,7 @@ def shards_of(media: Path, clips: int) -> Iterator[Path]:
 def identical(context: Context) -> Iterator[Findings]:
     """Whether batch size, threads, prefetching and pipelines change a sample's views."""
     with shards_of(context.media, FEW_CLIPS) as shards:
-        yield from same_everywhere(shards, "gpu", LAYOUTS[0], context.in_time(LAYOUTS[1:]))
+        yield from same_everywhere(shards, context.device, LAYOUTS[0], context.in_time(LAYOUTS[1:]))
 
 
 def same_everywhere(shards: Path, device: str, first: dict, others: Iterable[dict]) -> Iterator[Findings]:
@@ -73,7 +74,7 @@ def against_cpu(context: Context) -> Iterator[Findings]:
     """How far views made on the GPU lie from those made on the CPU."""
     with shards_of(context.media, FEW_CLIPS) as shards:
         for preset in ("pretrain", "eval"):
-            on_gpu, on_cpu = (views_by_sample(shards, device, {"batch_size": BATCH}, preset) for device in ("gpu", "cpu"))
+            on_gpu, on_cpu = (views_by_sample(shards, device, {"batch_size": BATCH}, preset) for device in (context.device, "cpu"))
             yield difference(preset, on_gpu, on_cpu)
 
 
@@ -98,7 +99,9 @@ def clips(context: Context) -> Iterator[Findings]:
         for pipelines in context.in_time(PIPELINES):
             layout = {"batch_size": BATCH, "pipelines": pipelines, "prefetch": 2 * pipelines, "num_threads": 4}
             with decoder_use() as used:
-                (total,) = measure(partial(_loading, shards, layout), ["xkd"], rounds=3, warmup=1, device="cuda", budget_seconds=10)
+                (total,) = measure(
+                    partial(_loading, shards, layout, context.device), ["xkd"], **TIMING, device=context.torch_device
+                )
             yield Findings(
                 rows=context.recorder.rows(f"loader pipelines={pipelines} threads=4 batch={BATCH}", "clip", [total]),
                 facts=[
@@ -118,7 +121,7 @@ def stages(context: Context) -> Iterator[Findings]:
     from xkd.pipelines.loading.stages import profile
 
     with shards_of(context.media, 4 * BATCH) as shards:
-        for stage, cost in profile(*_opened(shards), batch_size=BATCH, batches=4, device="gpu").items():
+        for stage, cost in profile(*_opened(shards), batch_size=BATCH, batches=4, device=context.device).items():
             milliseconds = {"CPU-ms a clip": 1000 * cost.cpu_seconds, "ms a clip": 1000 * cost.wall_seconds}
             yield Findings(facts=[{"stage": stage} | {name: round(value, 3) for name, value in milliseconds.items()}])
 
@@ -145,9 +148,9 @@ def mean_reading(output: str) -> list[float]:
 
 
 @contextmanager
-def _loading(shards: Path, layout: dict, provider: str):
+def _loading(shards: Path, layout: dict, device: str, provider: str):
     """Epochs, one a round."""
-    with _loader(shards, "gpu", **layout) as loader:
+    with _loader(shards, device, **layout) as loader:
         epochs = count()
         yield lambda lap: sum(len(batch.keys) for batch in loader.epoch(next(epochs)))
 

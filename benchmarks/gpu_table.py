@@ -5,8 +5,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xkd.benchmarks.gpu_check import RECORDED, REPORT, ROWS, TABLE
+from xkd.benchmarks.gpu_check import REPORT, ROWS, TABLE
 from xkd.benchmarks.gpu_checks import CHECKS, Check
+from xkd.benchmarks.gpu_report import RECORDED, SKIPPED
 from xkd.benchmarks.results import Row, append_csv, read_csv
 
 RESULTS = Path(__file__).parent / "results"
@@ -18,7 +19,7 @@ def table(rows: Sequence[Row] | None = None) -> str:
     """A row for each check: what it finds out, and its last run among `rows` (by default those that are kept) that was no skip."""
     if rows is None:
         rows = read_csv(RESULTS / KEPT) if (RESULTS / KEPT).exists() else []
-    last = {row["check"]: row for row in rows if row["outcome"] != "skipped"}
+    last = {row["check"]: row for row in rows if row["outcome"] != SKIPPED}
     lines = [f"| {check.what} | `{check.name}` | {_measured(check, last)} |" for check in CHECKS]
     return "\n".join(["| what | check | measured |", "|---|---|---|", *lines]) + "\n"
 

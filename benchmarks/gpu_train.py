@@ -12,7 +12,7 @@ import numpy as np
 
 from xkd.benchmarks.findings import Context, Findings
 from xkd.benchmarks.gpu_loader import shards_of
-from xkd.benchmarks.results import COLUMNS, read_csv
+from xkd.benchmarks.results import read_csv
 
 CONFIG = "pretrain/xkd.yaml"
 STEPS, WARM_UP = 50, 10
@@ -157,7 +157,7 @@ def bench_scale(context: Context) -> Iterator[Findings]:
 
 
 def benchmark(name: str, *options: str, overrides: Sequence[str] = ()) -> Findings:
-    """The rows of `xkd bench NAME`; those whose columns are its own are facts."""
+    """The rows of `xkd bench NAME`."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.csv"
         command = [sys.executable, "-m", "xkd", "bench", name, *options, "--csv", str(rows), *overrides]
@@ -165,9 +165,7 @@ def benchmark(name: str, *options: str, overrides: Sequence[str] = ()) -> Findin
         sys.stdout.write(done.stdout)
         found = read_csv(rows) if rows.exists() else []
     last = (done.stdout.strip().splitlines() or ["it wrote nothing"])[-1]
-    wrong = [f"xkd bench {name} ended with {done.returncode}: {last}"] if done.returncode else []
-    standard = bool(found) and set(found[0]) == set(COLUMNS)
-    return Findings(rows=found if standard else [], facts=[] if standard else found, wrong=wrong)
+    return Findings(rows=found, wrong=[f"xkd bench {name} ended with {done.returncode}: {last}"] if done.returncode else [])
 
 
 def _median(rows: Sequence[Mapping], name: str) -> float:

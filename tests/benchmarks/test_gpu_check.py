@@ -7,10 +7,10 @@ import pytest
 
 from xkd.benchmarks import gpu_check
 from xkd.benchmarks.findings import Context, Findings
-from xkd.benchmarks.gpu_check import Outcome, brief, judged, loader_over_step, report, run_alone, run_inside, run_one
+from xkd.benchmarks.gpu_check import run_alone, run_inside, run_one
 from xkd.benchmarks.gpu_checks import CHECKS, LIMIT_SECONDS, MEDIA_SECONDS, Check
 from xkd.benchmarks.gpu_media import MediaSet
-from xkd.benchmarks.results import Recorder
+from xkd.benchmarks.gpu_report import Outcome, judged
 from xkd.pipelines.media import nvdec
 
 ON_GPU = [check.name for check in CHECKS if "gpu" in check.needs]
@@ -125,15 +125,6 @@ def test_a_check_has_the_time_that_those_before_it_have_left(media, tmp_path, mo
     assert given == [10, 18]  # 2 x 5, and 8 left of the first
 
 
-def test_the_loader_is_set_beside_the_step_where_both_are_known():
-    def outcome(name, rates):
-        return Outcome(name, "passed", "", 1.0, Findings(rows=[{"part": "total", "items_per_s": rate} for rate in rates]))
-
-    loader, step = outcome("loader-clips", ["300", "600"]), outcome("bench-step", ["400"])
-    assert "ratio 1.50, the aim is 1.2 or more" in loader_over_step([loader, step])
-    assert loader_over_step([loader]) == ""
-
-
 def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
     def crashing(context):
         yield Findings(facts=[{"codec": "vp9"}])
@@ -156,14 +147,6 @@ def test_what_a_check_has_left_out_is_known_after_its_end(tmp_path, monkeypatch)
     run_inside("sweep", None, tmp_path / "findings.json", seconds=-1)
     known = json.loads((tmp_path / "findings.json").read_text())
     assert (known["findings"]["facts"], known["left_out"]) == ([{"codec": "vp9"}], ["1 of 2"])
-
-
-def test_a_long_list_of_wrongs_is_brief_in_the_summary_and_whole_in_the_report():
-    wrong = ["vp9: Error in operator\nwith the traceback", "h264: the same"]
-    outcome = Outcome("decode", "failed", brief(wrong), 1.0, Findings(wrong=wrong))
-    text = report([outcome], Recorder.start("gpu-check", ["check"]))
-    assert "| vp9: Error in operator (and 1 more, see report.md) |" in text
-    assert all(f"Wrong: {each}\n" in text for each in wrong)
 
 
 @pytest.mark.gpu

@@ -1,6 +1,8 @@
 import torch
 
-from xkd.benchmarks.gpu_kernels import TESTS, compare_masks
+from xkd.benchmarks.findings import Context
+from xkd.benchmarks.gpu_kernels import PROVIDERS, TESTS, compare_masks, speed
+from xkd.benchmarks.kernel_cases import CASES
 from xkd.kernels import random_mask as module
 
 
@@ -25,3 +27,11 @@ def test_masks_that_differ_in_one_bit_are_found(monkeypatch):
 
 def test_the_kernels_tests_are_where_the_check_looks():
     assert (TESTS / "fused" / "test_step.py").is_file()
+
+
+def test_the_speed_of_the_first_kernel_is_measured_on_a_cpu_too():
+    context = Context(None, recorder=None, end=0, device="cpu")
+    (findings,) = speed(context)
+    assert findings.wrong == []
+    assert findings.facts[0]["provider"] == PROVIDERS[0]
+    assert context.left_out[0].startswith(f"{len(PROVIDERS) * sum(case.benchmarked for case in CASES) - 1} of ")

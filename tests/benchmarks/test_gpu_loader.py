@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from xkd.benchmarks import gpu_loader
+from xkd.benchmarks.findings import Context
 from xkd.benchmarks.gpu_loader import (
     decoder_use,
     difference,
@@ -10,6 +11,7 @@ from xkd.benchmarks.gpu_loader import (
     shards_of,
     views_by_sample,
 )
+from xkd.benchmarks.results import Recorder
 from xkd.pipelines.shards.index import ShardSet
 
 CLIPS = 6
@@ -52,6 +54,23 @@ def test_a_difference_between_devices_is_told_in_levels(shards):
     assert findings.wrong == ["eval video_global: differs from the CPU by 5.0000, more than 4.0"]
     louder = {key: [picture, sound + np.float32(0.01)] for key, (picture, sound) in views.items()}
     assert len(difference("eval", louder, views).wrong) == 1
+
+
+def test_the_checks_run_on_a_cpu_too(media, monkeypatch):
+    """Smaller, and of the sweeps the first two alone."""
+    small = {"CLIPS": 8, "FEW_CLIPS": 4, "BATCH": 2, "LAYOUTS": ({"batch_size": 2}, {"batch_size": 4}), "PIPELINES": (2,)}
+    for name, value in small.items():
+        monkeypatch.setattr(gpu_loader, name, value)
+    context = Context(media, Recorder.start("gpu-check", []), device="cpu")
+    found = {
+        check: list(check(context)) for check in (gpu_loader.identical, gpu_loader.against_cpu, gpu_loader.clips, gpu_loader.stages)
+    }
+    assert not [wrong for findings in found.values() for each in findings for wrong in each.wrong]
+    assert [each.facts[0]["mean difference"] for each in found[gpu_loader.against_cpu]] == [0, 0]
+    (clips,) = found[gpu_loader.clips]
+    assert float(clips.rows[0]["items"]) == 8
+    assert clips.facts[0]["stored bytes a clip"] > 100_000  # 4 s of sound in 16 bits, at 16 kHz
+    assert {each.facts[0]["stage"] for each in found[gpu_loader.stages]} >= {"read", "decode", "augment", "loader"}
 
 
 def test_decoder_use_is_nothing_where_nothing_tells_it(monkeypatch):

@@ -2,8 +2,8 @@ import pytest
 
 from xkd.benchmarks import gpu_check, gpu_table
 from xkd.benchmarks.findings import Findings
-from xkd.benchmarks.gpu_check import Outcome, outcome_rows
 from xkd.benchmarks.gpu_checks import CHECKS
+from xkd.benchmarks.gpu_report import Outcome, outcome_rows
 from xkd.benchmarks.gpu_table import NEVER, RESULTS, keep, table
 from xkd.benchmarks.results import Recorder, read_csv
 

@@ -45,6 +45,12 @@ def test_a_benchmark_that_fails_is_wrong_by_its_last_line():
     assert wrong.startswith("xkd bench none ended with 2: ")
 
 
+def test_the_rows_of_a_benchmark_are_found(media):
+    found = benchmark("decode", "--media", str(media), "--providers", "pyav", "--sizes", "128", "--clips", "2", "--rounds", "3")
+    assert found.wrong == []
+    assert {(row["provider"], row["part"]) for row in found.rows} == {("pyav", "total")}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_runs_through_the_launcher_are_compared_and_one_that_cannot_run_is_told(media):
