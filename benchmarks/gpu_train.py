@@ -150,10 +150,7 @@ def bench_step(context: Context) -> Iterator[Findings]:
 
 def bench_scale(context: Context) -> Iterator[Findings]:
     """`xkd bench scale` on the base network and all GPUs."""
-    import torch
-
-    batch = BATCH * torch.cuda.device_count()
-    yield benchmark("scale", "--config", CONFIG, "--rounds", "3", overrides=(f"train.global_batch={batch}",))
+    yield benchmark("scale", "--config", CONFIG, "--rounds", "3", "--clips", str(BATCH))
 
 
 def benchmark(name: str, *options: str, overrides: Sequence[str] = ()) -> Findings:
