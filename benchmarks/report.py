@@ -67,9 +67,11 @@ def commands(found: Iterable[Standing]) -> Iterator[str]:
     """A table for each command of which rows are the newest; the command that ran last comes first."""
     grouped: dict[str, list[Standing]] = {}
     for of in found:
-        grouped.setdefault(of.row["date"], []).append(of)
+        grouped.setdefault(of.row.get("date", ""), []).append(of)
     for _, own in sorted(grouped.items(), reverse=True):
-        classes = [of.verdict or ("ours" if of.row.get("provider") in OURS.get(of.row["benchmark"], ()) else "") for of in own]
+        classes = [
+            of.verdict or ("ours" if of.row.get("provider") in OURS.get(of.row.get("benchmark", ""), ()) else "") for of in own
+        ]
         yield table(list(_lines(own)), classes) + origin(own[-1].row)
 
 

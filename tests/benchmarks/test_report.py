@@ -138,3 +138,15 @@ def test_a_browser_shows_the_page_where_no_name_resolves(written, tmp_path):
 def test_the_committed_results_are_read(written):
     rows = read_csv(RESULTS / "loader.csv")
     assert rows[-1]["commit"][:7] in written.read_text()
+
+
+def test_a_file_of_any_columns_is_shown():
+    rows = [{"point": "1", "seconds": "2", "reason": ""}, {"point": "2", "seconds": "", "reason": "out of memory"}]
+    found = Reader(
+        page(
+            {"sweep": rows, "timed": [{"provider": "a", "wall_p20_s": "1", "wall_p50_s": "1", "wall_p80_s": "1", "rounds": "1"}]},
+            "",
+        )
+    )
+    assert "out of memory" in found.text
+    assert "1000" in found.text
