@@ -32,6 +32,7 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "source": "reading samples ahead of use, from fast and slow storage",
     "startup": "seconds from the launcher's start to the first step, with small and large shard sets",
     "step": "time and memory of a training step",
+    "sweep": "settings of the loader or of a step, one after another: which are fastest",
 }
 
 DATASETS = ("kinetics400", "kinetics_sound", "audioset", "vggsound", "ucf101", "hmdb51", "esc50", "fsd50k", "folder")
