@@ -149,15 +149,19 @@ def bench_step(context: Context) -> Iterator[Findings]:
 
 
 def bench_scale(context: Context) -> Iterator[Findings]:
-    """`xkd bench scale` on the base network and all GPUs."""
-    yield benchmark("scale", "--config", CONFIG, "--rounds", "3", "--clips", str(BATCH))
+    """`xkd bench scale` on the base network, a rank on each GPU."""
+    import torch
+
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(torch.cuda.device_count()), "--module")
+    work = ("--config", CONFIG, "--rounds", "3", "--clips", str(BATCH), "--providers", "ddp", "zero 1", "zero 2")
+    yield benchmark("scale", *work, launcher=launcher)
 
 
-def benchmark(name: str, *options: str, overrides: Sequence[str] = ()) -> Findings:
-    """The rows of `xkd bench NAME`."""
+def benchmark(name: str, *options: str, overrides: Sequence[str] = (), launcher: Sequence[str] = ()) -> Findings:
+    """The rows of `xkd bench NAME`, started by python or by the module of a launcher with its options."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.csv"
-        command = [sys.executable, "-m", "xkd", "bench", name, *options, "--csv", str(rows), *overrides]
+        command = [sys.executable, "-m", *launcher, "xkd", "bench", name, *options, "--csv", str(rows), *overrides]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         sys.stdout.write(done.stdout)
         found = read_csv(rows) if rows.exists() else []
