@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ WORKERS = 4
 ROUNDS = 20
 # Without max-autotune, whose search takes minutes: `xkd bench kernels` has it.
 PROVIDERS = ("fused", "eager", "compile")
+FIRST_TESTS = ("step", "mmd", "masked_recon_loss")  # a whole step, and the ops that do most
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "kernels"
 
 
@@ -23,14 +24,22 @@ def oracles(context: Context) -> Iterator[Findings]:
     if not TESTS.is_dir():
         yield Findings(wrong=[f"{TESTS}: not there: the tests are in a checkout only"])
         return
+    first = [TESTS / "fused" / f"test_{name}.py" for name in FIRST_TESTS]
+    others = [path for path in sorted((TESTS / "fused").glob("test_*.py")) if path not in first]
+    for files in context.in_time((first, others)):
+        yield _tested(files)
+
+
+def _tested(files: Sequence[Path]) -> Findings:
     workers = ["-n", str(WORKERS)] if find_spec("xdist") else []  # compiling is the host's work
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, str(TESTS / "fused")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, *map(str, files)]
     environment = os.environ | {"XKD_REQUIRE_GPU": "1"}
     run = subprocess.run(command, cwd=TESTS.parents[1], env=environment, capture_output=True, text=True, check=False)
     *log, last = run.stdout.strip().splitlines() or [run.stderr.strip()]
     sys.stdout.write("\n".join([*log, last, run.stderr]))
     failed = [line for line in log if line.startswith(("FAILED", "ERROR"))]
-    yield Findings(facts=[{"what": "tests of the kernels", "value": last}], wrong=failed or ([last] if run.returncode else []))
+    names = ", ".join(path.stem.removeprefix("test_") for path in files)
+    return Findings(facts=[{"tests of": names, "ended": last}], wrong=failed or ([last] if run.returncode else []))
 
 
 def masks(context: Context) -> Iterator[Findings]:

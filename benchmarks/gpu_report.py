@@ -73,13 +73,11 @@ def by_columns(facts: Iterable[dict]) -> Iterator[list[dict]]:
 def loader_over_step(outcomes: Sequence[Outcome]) -> str:
     """How the loader's best clips a second compare with those of a step on batches at hand, where both were measured."""
     rates = {
-        outcome.name: max(float(row["items_per_s"]) for row in outcome.findings.rows if row["part"] == TOTAL)
-        for outcome in outcomes
-        if outcome.name in ("loader-clips", "bench-step") and outcome.findings.rows
+        outcome.name: [*_rates(outcome.findings.rows)] for outcome in outcomes if outcome.name in ("loader-clips", "bench-step")
     }
-    if len(rates) < 2:
+    if len(rates) < 2 or not all(rates.values()):
         return ""
-    loader, step = rates["loader-clips"], rates["bench-step"]
+    loader, step = max(rates["loader-clips"]), max(rates["bench-step"])
     told = f"Loader {loader:.0f} clips/s, step on batches at hand {step:.0f}: ratio {loader / step:.2f}"
     return f"{told}, the aim is {AIM} or more.\n"
 
@@ -109,6 +107,11 @@ def short_table(outcomes: Sequence[Outcome]) -> str:
 
 def best(findings: Findings) -> str:
     """The highest rate that was found, if there is one."""
-    rates = [(float(row["items_per_s"]), row["unit"]) for row in findings.rows if row["items_per_s"]]
-    rates += [(fact["clips/s"], "clip") for fact in findings.facts if "clips/s" in fact]
-    return "up to {:.4g} {}/s".format(*max(rates)) if rates else ""
+    rates = [*_rates(findings.rows), *(fact["clips/s"] for fact in findings.facts if "clips/s" in fact)]
+    unit = findings.rows[0]["unit"] if findings.rows else "clip"
+    return f"up to {max(rates):.4g} {unit}/s" if rates else ""
+
+
+def _rates(rows: Iterable[Row]) -> Iterator[float]:
+    """Items a second of whole rounds; what was not measured has none."""
+    return (float(row["items_per_s"]) for row in rows if row["part"] == TOTAL and row["items_per_s"])

@@ -150,6 +150,8 @@ def test_what_a_check_has_left_out_is_known_after_its_end(tmp_path, monkeypatch)
 
 
 @pytest.mark.gpu
-def test_every_check_passes_on_a_gpu(media, tmp_path):
+@pytest.mark.long
+@pytest.mark.timeout(2 * LIMIT_SECONDS)
+def test_every_check_passes_on_a_gpu(tmp_path):
     gpu_check.main(["--out", str(tmp_path)])
     assert {name: outcome["reason"] for name, outcome in outcomes(tmp_path).items() if outcome["status"] == "failed"} == {}

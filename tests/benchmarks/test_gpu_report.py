@@ -9,7 +9,7 @@ def test_the_loader_is_set_beside_the_step_where_both_are_known():
 
     loader, step = outcome("loader-clips", ["300", "600"]), outcome("bench-step", ["400"])
     assert "ratio 1.50, the aim is 1.2 or more" in loader_over_step([loader, step])
-    assert loader_over_step([loader]) == ""
+    assert loader_over_step([loader]) == loader_over_step([loader, outcome("bench-step", [""])]) == ""
 
 
 def test_a_long_list_of_wrongs_is_brief_in_the_summary_and_whole_in_the_report():
@@ -21,7 +21,8 @@ def test_a_long_list_of_wrongs_is_brief_in_the_summary_and_whole_in_the_report()
 
 
 def test_the_last_table_has_a_short_line_for_each_check():
-    rated = Findings(rows=[{"items_per_s": "80.5", "unit": "clip"}, {"items_per_s": "", "unit": "clip"}], facts=[{"clips/s": 99.0}])
+    row = {"part": "total", "unit": "clip", "items_per_s": ""}  # one that was not measured
+    rated = Findings(rows=[{**row, "items_per_s": "80.5"}, row], facts=[{"clips/s": 99.0}])
     ended = [Outcome("train", "passed", "", 61.25, rated), Outcome("host", "skipped", "gpu: none; " * 20, 0.0, Findings())]
     first, second = short_table(ended).splitlines()
     assert first == "train  passed      61.2 s  up to 99 clip/s"
