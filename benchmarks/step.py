@@ -1,7 +1,7 @@
 """The parts of a training step of XKD on real batches that are already loaded: by DeepSpeed, and by torch alone."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -135,24 +135,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if place.world_size > 1 and not options.shards:
         raise ValueError("--shards: is needed on several ranks, which would otherwise make one each: name a folder that all see")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    reasons = {name: STEPPERS[name].missing(config) for name in options.providers}
+    able = [name for name, reason in reasons.items() if reason is None]
     with given_or_made(options.shards, NUM_BATCHES * config.train.global_batch) as shards:
         config = config.model_copy(update={"data": config.data.model_copy(update={"train": str(shards)})})
         work = Work(config, options.steps, total=options.steps * (1 + options.rounds))
         settings = {"rounds": options.rounds, "warmup": 1, "device": device}
         if place.world_size == 1:
-            found = measure(partial(setup, work), options.providers, memory=device == "cpu", **settings)
+            found = measure(partial(setup, work), able, memory=device == "cpu", **settings)
         else:
-            found = measure_on_ranks(partial(setup, work), options.providers, **settings)
+            found = measure_on_ranks(partial(setup, work), able, **settings)
     if place.rank > 0:
         return 0
     facts = {"batch": config.train.global_batch, "zero_stage": config.deepspeed.zero_stage, "precision": precision_of(config)}
     facts = {"config": options.config, **facts, "ranks": place.world_size}
     case = " ".join(f"{name}={value}" for name, value in facts.items())
-    command.finish(recorder.rows(case, "clip", found), options.csv)
-    if DEEPSPEED in options.providers:
-        parts = shares(found, device)
-        told = ", ".join(f"{part} {share:.1%}" for part, share in parts.items())
-        print(
-            f"Overheads: {told}; together {sum(parts.values()):.1%} of a step; the aim for the base network is less than {AIM:.0%}."
-        )
+    absent = [recorder.absent(case, "clip", name, reason) for name, reason in reasons.items() if reason]
+    command.finish(recorder.rows(case, "clip", found) + absent, options.csv)
+    if DEEPSPEED in able:
+        told_shares(shares(found, device))
     return 0
+
+
+def told_shares(of_step: Mapping[str, float]) -> None:
+    parts, whole = ", ".join(f"{part} {share:.1%}" for part, share in of_step.items()), sum(of_step.values())
+    print(f"Overheads: {parts}; together {whole:.1%} of a step; the aim for the base network is less than {AIM:.0%}.")
