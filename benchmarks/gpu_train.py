@@ -19,6 +19,7 @@ STEPS, WARM_UP = 50, 10
 BATCH = 64  # clips a rank: two of the method's groups of alignment
 CLIPS = 512  # of an epoch, a rank
 LOADING = ("data.pipelines=4", "data.prefetch=8", "data.num_threads=4")
+LOGGING = ("train.log_every=1", "log.tensorboard=false", "data.test=null")
 # Largest relative differences of a step's loss, in the first step and in all of them, between runs that differ in this alone.
 # kernels: the first step has the same weights, views and masks, and a kernel may round as bfloat16 does (2^-8); what follows is
 # that seen through 50 updates, for which docs/training.md allows 2e-2 in half precision. zero_stage: as allowed there between
@@ -59,8 +60,13 @@ def train(context: Context) -> Iterator[Findings]:
 
     ranks = torch.cuda.device_count()
     with shards_of(context.media, CLIPS * ranks) as shards:
-        overrides = (f"train.global_batch={BATCH * ranks}", *schedule(STEPS, CLIPS // BATCH), *LOADING)
-        yield from runs_compared(context.in_time(RUNS), CONFIG, (f"data.train={shards}", *overrides), steps=STEPS, ranks=ranks)
+        yield from runs_compared(context.in_time(RUNS), CONFIG, fields(shards, ranks), steps=STEPS, ranks=ranks)
+
+
+def fields(shards: Path, ranks: int) -> tuple[str, ...]:
+    """What all of RUNS are told: an epoch is CLIPS clips a rank, and the schedules are as long as the run."""
+    batch = f"train.global_batch={BATCH * ranks}"
+    return f"data.train={shards}", batch, *schedule(STEPS, CLIPS // BATCH), *LOADING
 
 
 def schedule(steps: int, steps_per_epoch: int) -> tuple[str, ...]:
@@ -95,7 +101,7 @@ def take_steps(run: Run, config: str, overrides: Sequence[str], *, steps: int, r
     from xkd.benchmarks.launched import run_to_its_end
     from xkd.kernels.choice import VARIABLE
 
-    logging = (f"train.max_steps={steps}", "train.log_every=1", "log.tensorboard=false", "data.test=null")
+    logging = (f"train.max_steps={steps}", *LOGGING)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         told = run_to_its_end(

@@ -1,7 +1,25 @@
+import math
+
 import pytest
 
 from xkd.benchmarks.gpu_loader import shards_of
-from xkd.benchmarks.gpu_train import ALLOWED, RUNS, Run, agreement, benchmark, runs_compared, schedule, summary
+from xkd.benchmarks.gpu_train import (
+    ALLOWED,
+    CLIPS,
+    CONFIG,
+    LOGGING,
+    RUNS,
+    STEPS,
+    Run,
+    agreement,
+    benchmark,
+    fields,
+    runs_compared,
+    schedule,
+    summary,
+)
+from xkd.config import load
+from xkd.jobs import schemas
 
 TRITON, TORCH = Run("bf16", 1, "triton"), Run("bf16", 1, "torch")
 
@@ -36,6 +54,16 @@ def test_losses_that_are_further_apart_than_allowed_are_wrong_and_the_first_step
 def test_every_thing_that_runs_differ_in_is_compared_at_least_once():
     pairs = [(a, b) for a in RUNS for b in RUNS if sum(getattr(a, name) != getattr(b, name) for name in ALLOWED) == 1]
     assert {name for a, b in pairs for name in ALLOWED if getattr(a, name) != getattr(b, name)} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("ranks", [1, 8])
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_every_run_is_one_that_training_takes_and_its_schedules_are_as_long_as_it_is(run, ranks):
+    config = load(CONFIG, [*fields("shards", ranks), *run.overrides, *LOGGING], schemas())
+    config.loss.check_batch(config.train.global_batch // ranks, config.train.accumulation)
+    steps_per_epoch = CLIPS * ranks // config.train.global_batch
+    assert math.ceil(config.train.epochs * steps_per_epoch) == STEPS
+    assert 0 < config.optim.warmup_epochs * steps_per_epoch < STEPS
 
 
 def test_a_benchmark_that_fails_is_wrong_by_its_last_line():
