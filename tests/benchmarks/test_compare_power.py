@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from xkd.benchmarks.compare import PAIRS
-from xkd.benchmarks.compare_power import PLANTED, main, rates, run_to_run
+from xkd.benchmarks.compare_power import MODULE, PLANTED, RESULTS, main, rates, run_to_run
 from xkd.benchmarks.results import read_csv
 
 
@@ -38,3 +38,10 @@ def test_a_study_plants_work_that_takes_longer_and_tells_its_rates(tmp_path, cap
     assert sorted(int(row["planted_percent"]) for row in rows) == sorted(PLANTED)
     assert all(len(row[f"{side}_{by}_ms"].split()) == PAIRS for row in rows for side in "ab" for by in ("cpu", "wall"))
     assert "| nothing" in capsys.readouterr().out
+
+
+def test_the_committed_study_says_where_it_comes_from_and_has_as_many_of_each_share():
+    rows = read_csv(RESULTS)
+    counts = [sum(int(row["planted_percent"]) == share for row in rows) for share in PLANTED]
+    assert max(counts) - min(counts) <= 1
+    assert all(row["commit"] and not row["commit"].endswith("-dirty") and row["command"].endswith(MODULE) for row in rows)
