@@ -1,4 +1,4 @@
-"""The command line with an AdamW that steps 64 elements at a time, as ones written by hand do: a cause for the finder to name.
+"""The command line with an AdamW that steps 512 elements at a time, as ones written by hand do: a cause for the finder to name.
 
 `python -m xkd.benchmarks.slow_optimizer bench step --explain ...`
 """
@@ -9,7 +9,7 @@ import torch
 
 from xkd.cli import main
 
-PIECE = 64
+PIECE = 512
 
 
 @torch.no_grad()

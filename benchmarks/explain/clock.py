@@ -100,6 +100,32 @@ class Clock:
         self.parts[part] = self.parts.get(part, Usage()) + usage
 
 
+class Delays:
+    """How long each of some threads of this process has wanted a core; made of those that communicate for torch, over gloo."""
+
+    def __init__(self):
+        python = {str(thread.native_id) for thread in threading.enumerate()}
+        own = _name("self")
+        names = {thread: _name(thread) for thread in set(os.listdir("/proc/self/task")) - python}
+        # Gloo's own loop has no name, and so that of the process.
+        found = [thread for thread, name in names.items() if name == own or name.startswith("pt_gloo")]
+        self._files = [os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY) for thread in found]
+
+    def read(self) -> list[float]:
+        return [delay_seconds(os.pread(file, 64, 0)) for file in self._files]
+
+    def close(self) -> None:
+        for file in self._files:
+            os.close(file)
+        self._files = []
+
+
+def _name(thread: str) -> str:
+    folder = "/proc/self" if thread == "self" else f"/proc/self/task/{thread}"
+    with open(f"{folder}/comm") as file:
+        return file.read().strip()
+
+
 class Threads:
     """What the threads of this process have used since it was made: `readers` those that read shards, `all` of them.
 

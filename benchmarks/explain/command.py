@@ -63,7 +63,7 @@ def facts(evidence: Evidence, findings: Sequence[Finding], disturbed: str | None
         "others": max(machine.others for machine in evidence.machines),
         "wanted": max(machine.wanted for machine in evidence.machines),
         "fixed": max(evidence.fixed_share(one) for one in evidence.ranks),
-        "late": list(evidence.waiting.late),
+        "late": [waiting.late for waiting in evidence.waiting],
     }
 
 

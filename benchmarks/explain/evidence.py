@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from xkd.benchmarks.explain.arrivals import COMMUNICATION, Calls, Waiting, waiting
+from xkd.benchmarks.explain.arrivals import COMMUNICATION, Call, Waiting, waiting
 from xkd.benchmarks.explain.clock import Usage
 from xkd.train.config import PretrainConfig
 
@@ -45,7 +45,7 @@ class RankFacts:
     threads: Usage
     cpu_seconds: float
     busy: dict[int, float]  # of its cores, by whomever
-    calls: Calls
+    calls: Sequence[Call]
     tensors: int  # that the optimizer steps
     copy_seconds: float  # of copying as many elements as this rank's optimizer steps
     forward_seconds: tuple[float, float]  # of one micro-batch, and of one twice as large; without gradients
@@ -56,8 +56,8 @@ class Evidence:
 
     def __init__(self, ranks: Sequence[RankFacts], config: PretrainConfig):
         self.ranks, self.config = tuple(ranks), config
-        self.waiting: Waiting = waiting([facts.calls for facts in ranks], [facts.machine for facts in ranks])
-        self._parts = {facts.rank: _parts(facts, self.waiting.waited[facts.rank]) for facts in ranks}
+        self.waiting = waiting([facts.calls for facts in ranks], [facts.machine for facts in ranks])
+        self._parts = {facts.rank: _parts(facts, own) for facts, own in zip(ranks, self.waiting, strict=True)}
 
     @property
     def seconds(self) -> float:
@@ -148,12 +148,15 @@ class Machine:
         return max(sum(usage.delayed for usage in facts.parts.values()) / facts.seconds for facts in self.ranks)
 
 
-def _parts(facts: RankFacts, waited: float) -> dict[str, Usage]:
+def _parts(facts: RankFacts, waiting: Waiting) -> dict[str, Usage]:
+    """The parts, with calls divided: in communication, a thread's wanting a core is the run's."""
     parts = {name: usage for name, usage in facts.parts.items() if name not in (DATA, COMMUNICATION)}
     parts |= dict(_stages(facts))
     calls = facts.parts.get(COMMUNICATION, Usage())
-    share = min(1.0, waited / calls.wall) if calls.wall else 0.0
-    return parts | {COMMUNICATION: calls.scaled(1 - share), WAITING: calls.scaled(share)}
+    share = min(1.0, waiting.waited / calls.wall) if calls.wall else 0.0
+    exchange = calls.scaled(1 - share)
+    exchange = exchange._replace(delayed=min(exchange.wall, exchange.delayed + waiting.crowded))
+    return parts | {COMMUNICATION: exchange, WAITING: calls.scaled(share)}
 
 
 def _stages(facts: RankFacts) -> Iterator[tuple[str, Usage]]:

@@ -90,7 +90,7 @@ def _faster_frames(data: DataConfig, facts: RankFacts, saturated: bool) -> str:
 
 
 def _slow_rank(evidence: Evidence):
-    late = [seconds / evidence.seconds for seconds in evidence.waiting.late]
+    late = [waiting.late / evidence.seconds for waiting in evidence.waiting]
     *others, most = sorted(late)
     if most < LATE_SHARE or not others or most < LATE_RATIO * others[-1]:
         return None
@@ -168,8 +168,8 @@ RULES = (
     ),
     Rule(
         "a slow rank",
-        f"one rank's arriving last holds the others up for {LATE_SHARE:.0%} or more, {LATE_RATIO} times as long as any other's, "
-        "not counting what it wanted cores for and waited for data",
+        f"one rank's arriving last holds the others up for {LATE_SHARE:.0%} or more, {LATE_RATIO} times as long as any other's; "
+        "wanting cores and waiting for data do not count",
         "that machine: `--exclude`, hostfile",
         _slow_rank,
     ),

@@ -111,8 +111,7 @@ def _measured(run: Run, loader: Loader, clock: Clock, calls: Calls, config: Pret
     took = from_rank_0(run.take(max(1, min(stock, round(seconds / took)))))
     steps = min(MOST, max(FEWEST, round(seconds / took)))
     dist.barrier()
-    for kept in vars(calls).values():
-        kept.clear()
+    calls.restart()
     cores = frozenset(os.sched_getaffinity(0))
     threads, stages, cpu, busy = Threads(), loader.stage_seconds, time.process_time(), busy_seconds(cores)
     clock.lap(LOGGING)
@@ -133,7 +132,7 @@ def _measured(run: Run, loader: Loader, clock: Clock, calls: Calls, config: Pret
         "threads": threads.all,
         "cpu_seconds": time.process_time() - cpu,
         "busy": {core: now - busy[core] for core, now in busy_seconds(cores).items()},
-        "calls": Calls(*(list(kept) for kept in vars(calls).values())),
+        "calls": list(calls.found),
     }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from xkd.benchmarks.explain.arrivals import COMMUNICATION, Calls
+from xkd.benchmarks.explain.arrivals import COMMUNICATION, Call
 from xkd.benchmarks.explain.clock import Usage
 from xkd.benchmarks.explain.command import NOTHING, facts, show
 from xkd.benchmarks.explain.evidence import DATA, LOGGING, OPTIMIZER, PARTS, Evidence, RankFacts
@@ -53,7 +53,7 @@ HEALTHY = RankFacts(
     threads=Usage(0, 14.0, 1.0),
     cpu_seconds=14.0,
     busy={0: 7.5, 1: 7.0},
-    calls=Calls(["all_reduce"] * 4, [1, 3, 5, 7], [1.1, 3.1, 5.1, 7.1], [0.0] * 4),
+    calls=[Call("all_reduce", begin, begin + 0.1) for begin in (1, 3, 5, 7)],
     tensors=100,
     copy_seconds=0.005,
     forward_seconds=(0.1, 0.19),
@@ -64,9 +64,13 @@ def changed(facts=HEALTHY, parts=None, **fields):
     return replace(facts, parts=facts.parts | (parts or {}), **fields)
 
 
-def second(facts=HEALTHY, begin=(1, 3, 5, 7), **fields):
-    """Another rank of the machine, which comes to the calls at these times."""
-    return changed(facts, rank=1, calls=replace(facts.calls, begin=list(begin)), **fields)
+def two(facts=HEALTHY, begin=(1, 3, 5, 7), excused=0.0):
+    """The rank and another of its machine, which comes to the calls at these times; all end when both are there."""
+    pairs = list(zip(facts.calls, begin, strict=True))
+    ends = [max(call.begin, own) + 0.1 for call, own in pairs]
+    first = [call._replace(end=end) for (call, _), end in zip(pairs, ends, strict=True)]
+    second = [call._replace(begin=own, end=end, excused=excused) for (call, own), end in zip(pairs, ends, strict=True)]
+    return [changed(facts, calls=first), changed(facts, rank=1, calls=second)]
 
 
 SLOW_READS = {"parts": {DATA: Usage(9.0, 0.3, 0.0)}, "stages": HEALTHY.stages | {"feed": 8.8, "read": 80.0, "wait": 9.0}}
@@ -80,11 +84,11 @@ SICK = {
     "slow decoding, cores in use": ([changed(**SLOW_FRAMES, busy={0: 9.9, 1: 9.9}, cpu_seconds=19)], ()),
     "slow decoding, on a gpu": ([changed(**SLOW_FRAMES, device="cuda")], ()),
     "slow decoding, readers want cores": ([changed(**SLOW_READS | {"readers": Usage(0, 30.0, 40.0)})], ()),
-    "a slow rank": ([HEALTHY, second(begin=(1.5, 3.6, 5.5, 7.6))], ()),
+    "a slow rank": (two(begin=(1.5, 3.6, 5.5, 7.6)), ()),
     "communication": ([changed(parts={COMMUNICATION: usage(4.0)})], ()),
     "communication, stage 3": ([changed(parts={COMMUNICATION: usage(4.0)})], ("deepspeed.zero_stage=3",)),
     "a slow optimizer": ([changed(parts={OPTIMIZER: usage(5.0)})], ()),
-    "a slow optimizer, on every rank": ([changed(parts={OPTIMIZER: usage(5.0)}), second()], ("deepspeed.zero_stage=0",)),
+    "a slow optimizer, on every rank": (two(changed(parts={OPTIMIZER: usage(5.0)})), ("deepspeed.zero_stage=0",)),
     "a small batch": ([changed(forward_seconds=(0.1, 0.14))], ()),
     "a small batch, in pieces": (
         [changed(forward_seconds=(0.1, 0.14))],
@@ -95,7 +99,7 @@ SICK = {
 }
 
 
-@pytest.mark.parametrize("ranks", [[HEALTHY], [HEALTHY, second()], [HEALTHY, second(begin=(1.4, 2.5, 5.4, 6.5))]])
+@pytest.mark.parametrize("ranks", [[HEALTHY], two(), two(begin=(1.4, 2.5, 5.4, 6.5))])
 def test_nothing_is_found_of_healthy_ranks_nor_of_ranks_that_are_late_in_turn(ranks):
     evidence = Evidence(ranks, config())
     assert list(causes(evidence)) == []
@@ -138,13 +142,11 @@ def test_waiting_for_cores_that_others_take_is_told_and_taken_for_no_cause():
 
 
 def test_a_rank_that_is_late_because_it_wanted_a_core_is_not_slow():
-    late = second(begin=(1.5, 3.6, 5.5, 7.6))
-    excused = replace(late, calls=replace(late.calls, excused=[0.6] * 4))
-    assert list(causes(Evidence([HEALTHY, excused], config()))) == []
+    assert list(causes(Evidence(two(begin=(1.5, 3.6, 5.5, 7.6), excused=0.6), config()))) == []
 
 
 def test_parts_are_shares_of_the_whole_and_json_holds_them():
-    evidence = Evidence([HEALTHY, second(begin=(1.01, 3.01, 5.01, 7.01))], config())
+    evidence = Evidence(two(begin=(1.01, 3.01, 5.01, 7.01)), config())
     for rank in range(2):
         assert sum(evidence.share(rank, part) for part in PARTS) == pytest.approx(1)
     assert evidence.parts(0)["waiting for other ranks"].wall == pytest.approx(0.04)
