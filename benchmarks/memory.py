@@ -1,7 +1,7 @@
 """Peak memory of a training step at each ZeRO stage, beside what `xkd plan` computes for the same step."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import psutil
 import torch
@@ -11,53 +11,65 @@ from xkd.benchmarks import command
 from xkd.benchmarks.harness import MIB, peak_memory
 from xkd.benchmarks.noise import noise_batch
 from xkd.benchmarks.ranks import on_ranks
-from xkd.benchmarks.results import Row, as_text
+from xkd.benchmarks.results import Row, as_text, markdown
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.plan.memory import by_stage, total
 from xkd.train.config import PretrainConfig
-from xkd.train.distributed import Place
+from xkd.train.distributed import Place, claim_device
 from xkd.train.engine import precision_of
 from xkd.train.pretraining import Pretraining
 from xkd.train.trainer import Trainer
 
 WARMUP = 1
-SHOWN = ("case", "precision", "stage", "ranks", "batch", "measured_mib", "planned_mib", "planned_over_measured")
+CASE = ("case", "precision", "stage", "ranks", "batch")
+RATIO = "planned_over_measured"
+SHOWN = (*CASE, "measured_mib", "planned_mib", RATIO)
+PARTS = ("weights", "optimizer", "averages", "gradients", "activations")
 # Of glibc: memory that a tensor held goes back to the system at once, so that resident memory is what is held.
 RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def step_peak(place: Place, config: PretrainConfig, steps: int) -> float:
-    """MiB that this rank's process holds at most in steps after the first, beyond what it held before there was a network."""
+    """MiB that this rank holds at most in steps after the first, beyond what it held before: tensors on its GPU, or its process."""
+    device = {"cpu": "cpu", "gpu": "cuda"}[claim_device(place)]
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.world_size))
-    batch = noise_batch(config, config.train.global_batch // place.world_size, seed=place.rank)
-    before = psutil.Process().memory_info().rss / MIB
+    batch = noise_batch(config, config.train.global_batch // place.world_size, seed=place.rank, device=device)
+    before = torch.cuda.memory_allocated() / MIB if device == "cuda" else psutil.Process().memory_info().rss / MIB
     trainer = Trainer(Pretraining(config, place, steps_per_epoch=WARMUP + steps))
     for step in range(WARMUP):
         trainer.step(batch, step)
     dist.barrier()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with peak_memory() as peak:
         for step in range(WARMUP, WARMUP + steps):
             trainer.step(batch, step)
-    return peak[0] - before
-
-
-def planned(config: PretrainConfig, ranks: int) -> Mapping[str, int]:
-    """What the plan says of a step on noise, by what holds it: there is no loader, and no batch ahead of the one in use."""
-    found = by_stage(config, ranks, precision_of(config), whole_bucket=torch.cuda.is_available())
-    return {name: size for name, size in found[config.deepspeed.zero_stage].items() if name != "views"}
+    return (torch.cuda.max_memory_allocated() / MIB if device == "cuda" else peak[0]) - before
 
 
 def rows(config: PretrainConfig, case: str, stages: Sequence[int], ranks: int, steps: int) -> Iterator[Row]:
-    """A row for each stage: the rank that holds most, and the plan, part by part."""
-    for stage in stages:
+    """A row for each stage: the rank that holds most, and the plan, part by part; a step on noise has no loader's views."""
+    precision = precision_of(config)
+    planned = by_stage(config, ranks, precision, whole_bucket=torch.cuda.is_available())
+    for stage in sorted(set(stages) & set(planned)):
         of_stage = config.model_copy(update={"deepspeed": config.deepspeed.model_copy(update={"zero_stage": stage})})
-        measured, parts = max(on_ranks(step_peak, of_stage, steps, ranks=ranks)), planned(of_stage, ranks)
-        facts = {"case": case, "precision": precision_of(config), "stage": stage, "ranks": ranks}
-        facts |= {"batch": config.train.global_batch, "measured_mib": measured, "planned_mib": total(parts) / MIB}
-        facts["planned_over_measured"] = facts["planned_mib"] / measured
-        columns = ("weights", "optimizer", "averages", "gradients", "activations")
-        yield as_text(facts | {f"{name}_mib": parts.get(name, 0) / MIB for name in columns})
+        measured = max(on_ranks(step_peak, of_stage, steps, ranks=ranks))
+        parts = {name: size / MIB for name, size in planned[stage].items() if name != "views"}
+        facts = {"case": case, "precision": precision, "stage": stage, "ranks": ranks, "batch": config.train.global_batch}
+        facts |= {"measured_mib": measured, "planned_mib": total(parts), RATIO: total(parts) / measured}
+        yield as_text(facts | {f"{name}_mib": parts.get(name, 0.0) for name in PARTS})
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The newest row of each case, for docs/planning.md, with the machine and commits they come from."""
+    newest = {tuple(row[name] for name in CASE): row for row in rows}
+    lines = [
+        {name: row[name] for name in (*CASE, "measured_mib", "planned_mib")} | {"planned / measured": f"{float(row[RATIO]):.2f}"}
+        for row in newest.values()
+    ]
+    origins = sorted({f"{row['cpu']}, {row['date'][:10]}, at {row['commit'][:7]}" for row in newest.values()})
+    return f"{markdown(lines, tuple(lines[0]))}\nMiB of a rank; {'; '.join(origins)}.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
