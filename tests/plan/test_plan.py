@@ -31,7 +31,14 @@ def lines(*tables):
 
 def step_row(gpu, items_per_s, config="pretrain/xkd.yaml"):
     case = f"config={config} batch=32 zero_stage=1 precision=autocast ranks=1"
-    facts = {"date": "2026-11-30T12:00:00+00:00", "benchmark": "step", "case": case, "part": "total", "gpu": gpu}
+    facts = {
+        "date": "2026-11-30T12:00:00+00:00",
+        "benchmark": "step",
+        "provider": "deepspeed",
+        "case": case,
+        "part": "total",
+        "gpu": gpu,
+    }
     return dict.fromkeys(COLUMNS, "") | facts | {"items_per_s": str(items_per_s), "commit": "0123456789"}
 
 
@@ -59,11 +66,12 @@ def test_without_a_measurement_speed_is_a_guess_and_so_is_what_follows_from_it()
 
 def test_a_measured_step_of_that_gpu_takes_the_place_of_the_guess_and_shows_its_age(tmp_path):
     others = [step_row("NVIDIA A100-SXM4-80GB", 100), step_row("NVIDIA H100 80GB HBM3", 200, "pretrain/demo.yaml")]
-    append_csv(tmp_path / "step.csv", [*others, step_row("NVIDIA H100 80GB HBM3", 612.5)])
+    append_csv(tmp_path / "step.csv", others)
+    append_csv(tmp_path / "gpu_check.csv", [step_row("NVIDIA H100 80GB HBM3", 612.5)])
     assert estimate("16xA100-40GB", results=tmp_path).rate.how == "guess"
     found = estimate(results=tmp_path).rate
     assert (found.value, found.how) == (612.5, "measured")
-    assert found.source.startswith("step.csv, commit 0123456, 1 day old, NVIDIA H100 80GB HBM3; config=pretrain/xkd.yaml")
+    assert found.source.startswith("gpu_check.csv, commit 0123456, 1 day old, NVIDIA H100 80GB HBM3; config=pretrain/xkd.yaml")
 
 
 def test_the_committed_results_have_bytes_of_a_clip_and_cpu_time():

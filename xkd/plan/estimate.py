@@ -6,6 +6,8 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from xkd.benchmarks.communication import DEEPSPEED
+from xkd.benchmarks.harness import TOTAL
 from xkd.benchmarks.results import Row
 from xkd.benchmarks.scaling import MODELLED, Cluster, step, works_of
 from xkd.pipelines.config import DataConfig
@@ -19,6 +21,7 @@ from xkd.train.task import clips_at_once
 from xkd.train.utilisation import TERA, clip_cost
 
 PCM_BYTES = 2
+STEPS = ("step", "gpu_check")  # files of results that have steps
 STAGE_OF = {stage: name for name, stage in MODELLED.items()} | {2: next(name for name, stage in MODELLED.items() if stage == 1)}
 
 
@@ -111,7 +114,7 @@ class Estimate:
         """Clips a second of one GPU that waits for nothing."""
         if self.clips_per_gpu:
             return Figure(self.clips_per_gpu, GIVEN, "--clips-per-gpu")
-        if row := newest(self.results, "step", self._is_ours):
+        if row := newest(self.results, STEPS, self._is_ours):
             return measured(row, "items_per_s", self.today, row["case"])
         flops = clip_cost(self.config).step_flops
         source = f"{flops / TERA:.3f} TFLOP a clip at {self.cluster.mfu:.0%} of {self.fleet.tflops:g} TFLOP/s; no GPU was measured"
@@ -119,10 +122,11 @@ class Estimate:
 
     def _is_ours(self, row: Row) -> bool:
         """Whether it is of steps of this configuration on one such GPU."""
-        gpu = GPUS.get(self.fleet.name)
-        case = f"{row['case']} "
-        same = row["part"] == "total" and f"config={self.name} " in case and "ranks=1 " in case and bool(row["items_per_s"])
-        return bool(gpu) and same and gpu.device in row["gpu"]
+        gpu, case = GPUS.get(self.fleet.name), f"{row['case']} "
+        provider = f"{DEEPSPEED} compile" if self.config.train.compile else DEEPSPEED
+        work = (row["benchmark"], row["provider"], row["part"]) == ("step", provider, TOTAL)
+        same = f"config={self.name} " in case and "ranks=1 " in case
+        return work and same and bool(row["items_per_s"]) and gpu is not None and gpu.device in row["gpu"]
 
     def step_seconds(self, stage: int) -> float:
         """Of one step at a ZeRO stage: computing, sending after the backward, waiting for the slowest GPU."""
@@ -153,7 +157,7 @@ class Estimate:
         codec = self.shards.manifest.settings.profile.video.codec if self.shards else self.form.codec
         row = newest(
             self.results,
-            "loader",
+            ["loader"],
             lambda row: (
                 row["provider"] == "xkd" and row["part"] == "total" and row["case"].startswith(f"geometry=default codec={codec} ")
             ),

@@ -39,10 +39,10 @@ def results_folder() -> Path:
     return Path(str(files("xkd.benchmarks"))) / "results"
 
 
-def newest(folder: Path, name: str, fits: Callable[[Row], bool]) -> Row | None:
-    """The newest row of a file of results that fits; None where there is none."""
-    path = folder / f"{name}.csv"
-    rows = [row for row in read_csv(path) if fits(row)] if path.exists() else []
+def newest(folder: Path, names: Iterable[str], fits: Callable[[Row], bool]) -> Row | None:
+    """The newest row that fits of files of results, with its `file`; None where there is none."""
+    paths = [path for name in names if (path := folder / f"{name}.csv").exists()]
+    rows = [row | {"file": path.name} for path in paths for row in read_csv(path) if fits(row)]
     return max(rows, key=lambda row: row["date"]) if rows else None
 
 
@@ -50,7 +50,7 @@ def measured(row: Row, column: str, today: date, of: str = "") -> Figure:
     """A number of a row, with the row's file, commit, age, machine, and what else is to be known of it."""
     days = (today - date.fromisoformat(row["date"][:10])).days
     age = "today" if days <= 0 else f"{days} day{'s' * (days > 1)} old"
-    words = [f"{row['benchmark']}.csv, commit {row['commit'][:7]}, {age}, {row['gpu'] or row['cpu']}", of]
+    words = [f"{row['file']}, commit {row['commit'][:7]}, {age}, {row['gpu'] or row['cpu']}", of]
     return Figure(float(row[column]), MEASURED, "; ".join(filter(None, words)))
 
 
@@ -68,7 +68,7 @@ def _member(folder: Path, today: date, member: str, **form: str) -> Figure:
         match = STORED.search(row["case"])
         return match if match and all(match[name] == value for name, value in form.items()) else None
 
-    row = newest(folder, "convert", lambda row: found(row) is not None)
+    row = newest(folder, ["convert"], lambda row: found(row) is not None)
     if row is None:
         known = sorted({match[name] for match in _forms(folder) for name in form if name != "profile"})
         raise ValueError(

@@ -60,5 +60,5 @@ def view_bytes(config: PretrainConfig, clips: int) -> int:
     return FLOAT_BYTES * sum(map(math.prod, view_shapes(config, clips)))
 
 
-def total(parts: Mapping[str, int]) -> int:
+def total(parts: Mapping[str, float]) -> float:
     return sum(parts.values())
