@@ -11,7 +11,7 @@ from xkd.benchmarks import command
 from xkd.benchmarks.harness import MIB, peak_memory
 from xkd.benchmarks.noise import noise_batch
 from xkd.benchmarks.ranks import on_ranks
-from xkd.benchmarks.results import Row, as_text, markdown
+from xkd.benchmarks.results import Row, append_csv, as_text, markdown
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.plan.memory import by_stage, total
@@ -85,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update(RETURN_FREED)  # of the ranks, which are started after this
     recorder = command.recorder("memory", arguments)
     config = load(options.config, options.overrides, schemas())
-    case = " ".join([options.config, *(override for override in options.overrides if override.startswith("model."))])
-    found = [row | recorder.origin for row in rows(config, case, options.stages, options.ranks, options.rounds)]
-    command.finish(found, options.csv, columns=tuple(found[0]), shown=SHOWN)
+    case = " ".join([options.config, *(override for override in options.overrides if override.startswith(("model.", "data.")))])
+    found = []
+    for row in rows(config, case, options.stages, options.ranks, options.rounds):
+        found.append(row | recorder.origin)
+        append_csv(options.csv, found[-1:], columns=tuple(found[-1]))  # at once: a stage may not fit in memory
+    print(markdown(found, SHOWN), end="")
     return 0
