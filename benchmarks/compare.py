@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,32 +37,32 @@ def pairwise(a: Sequence[Timing], b: Sequence[Timing]) -> Interval:
     return of_pairs([of.seconds for of in a], [of.seconds for of in b])
 
 
-def compare(a: Iterable[Row], b: Iterable[Row], estimate: Estimate, by: By | None = None) -> list[Comparison]:
-    """Every measurement that both have, each side as of its newest commit, but for those of which both hold the same rows.
-
-    Raises ValueError where they have none in common.
-    """
+def in_common(a: Iterable[Row], b: Iterable[Row], by: By | None = None) -> dict[Key, tuple[list[Row], list[Row]]]:
+    """The rows of A and of B, each as of its newest commit, of every timed measurement that both have; ValueError for none."""
     before, after = newest(a), newest(b)
-    hows = {key: kind(before[key][0], by) for key in before if key in after}
-    timed = {key: [[timing(row, how) for row in of[key]] for of in (before, after)] for key, how in hows.items() if how}
-    timed = {key: sides for key, sides in timed.items() if None not in [*sides[0], *sides[1]]}
+    both = {key: (before[key], after[key]) for key in before if key in after}
+    timed = {key: sides for key, sides in both.items() if all(kind(row, by) for rows in sides for row in rows)}
     if not timed:
         raise ValueError(
             f"A and B have no timed measurement in common: A has {_few(before)}; B has {_few(after)}: "
             "run the same benchmark with the same options for both"
         )
-    means = {key: [sum(of.seconds for of in side) / len(side) for side in sides] for key, sides in timed.items()}
-    return [
-        Comparison(key, hows[key], is_whole(after[key][0]), *means[key], estimate(*sides))
-        for key, sides in timed.items()
-        if before[key] != after[key]
-    ]
+    return timed
 
 
-def differences(a: Iterable[Row], b: Iterable[Row], columns: Sequence[str]) -> list[str]:
-    """What rows of A and B have differently in these columns."""
-    a, b = list(a), list(b)
-    seen = {column: [sorted({row.get(column, "") for row in rows}) for rows in (a, b)] for column in columns}
+def compare(rows: Mapping[Key, tuple[list[Row], list[Row]]], estimate: Estimate, by: By | None = None) -> Iterator[Comparison]:
+    """What the rows of each measurement say."""
+    for key, sides in rows.items():
+        how = kind(sides[0][0], by)
+        timings = [[timing(row, how) for row in side] for side in sides]
+        means = [sum(of.seconds for of in side) / len(side) for side in timings]
+        yield Comparison(key, how, is_whole(sides[0][0]), *means, estimate(*timings))
+
+
+def differences(rows: Iterable[tuple[list[Row], list[Row]]], columns: Sequence[str]) -> list[str]:
+    """What rows of A and of B have differently in these columns."""
+    sides = [list(chain.from_iterable(side)) for side in zip(*rows, strict=True)]
+    seen = {column: [sorted({row.get(column, "") for row in side}) for side in sides] for column in columns}
     shown = {column: [" and ".join(value or "none" for value in values) for values in both] for column, both in seen.items()}
     return [f"{column} {before} / {after}" for column, (before, after) in shown.items() if before != after]
 
@@ -106,6 +107,8 @@ def sides(options: argparse.Namespace) -> tuple[list[Row], list[Row], Estimate]:
     with TemporaryDirectory() as made:
         folder = options.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.glob("[AB].csv")):
+            raise ValueError(f"--keep: {folder} holds the runs of another comparison: name another folder")
         a, b = run_in_turns(options.a, options.b, options.run, options.pairs, folder)
         return a, b, pairwise
 
@@ -147,17 +150,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     a, b, estimate = sides(options)
-    machines = differences(a, b, MACHINE)
+    rows = {key: sides for key, sides in in_common(a, b, options.by).items() if sides[0] != sides[1]}
+    if not rows:
+        print("A and B hold the same rows: nothing was measured in between")
+        return 0
+    machines = differences(rows.values(), MACHINE)
     if machines and not options.other_machine:
         raise ValueError(
             f"A and B were measured on different machines ({'; '.join(machines)}): measure both on one, or add --other-machine"
         )
-    found = compare(a, b, estimate, options.by)
-    if not found:
-        print("A and B hold the same rows: nothing was measured in between")
-        return 0
+    found = list(compare(rows, estimate, options.by))
     print(table(found, options.threshold), end="")
-    print("".join(f"differs: {line}\n" for line in differences(a, b, VERSIONS)), end="")
+    print("".join(f"differs: {line}\n" for line in differences(rows.values(), VERSIONS)), end="")
     slower = slowed(found, options.threshold, options.parts)
     print(f"{len(slower)} of {sum(of.whole or options.parts for of in found)} slower beyond {options.threshold:g} and beyond noise")
     return 1 if slower else 0

@@ -111,6 +111,8 @@ def test_commits_are_run_in_turns_and_their_checkouts_removed(repository, capfd)
     assert [len(read_csv(repository / "kept" / f"{side}.csv")) for side in "AB"] == [6, 6]
     listed = subprocess.run(["git", "worktree", "list"], capture_output=True, text=True, check=True).stdout
     assert len(listed.splitlines()) == 1
+    with pytest.raises(ValueError, match="kept holds the runs of another comparison"):
+        main(["HEAD~1", "HEAD", "--run", "sort x", "--keep", "kept"])
 
 
 def test_a_checkout_is_run_as_it_stands(repository):
@@ -141,6 +143,11 @@ def test_sides_take_turns_in_being_first():
 def test_what_cannot_be_compared_is_refused(a, b, says, written):
     with pytest.raises(ValueError, match=says):
         main([written("a.csv", *a), written("b.csv", *b)])
+
+
+def test_rows_of_other_measurements_may_be_of_another_machine(written):
+    a, b = written("a.csv", line(), line(case="d")), written("b.csv", line(cpu_s=2), line(case="e", cpu="Xeon"))
+    assert main([a, b]) == 1
 
 
 def test_another_machine_is_allowed_and_other_versions_are_told(written, capsys):
