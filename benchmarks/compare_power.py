@@ -126,11 +126,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def study(repeats: Iterable[int], csv: Path, recorder: Recorder) -> None:
-    """Makes every comparison so often; rows are written as they come."""
+    """Makes every comparison so often; rows are written as they come, and those that the file has are not made again."""
+    made = {(row["repeat"], row["planted_percent"]) for row in read_csv(csv)} if csv.exists() else set()
     with TemporaryDirectory() as folder:
         media = write(Path(folder), clips=4, sizes=(SHORT_SIDE,), codecs=(CODEC,)).folder
         for repeat in repeats:
-            for planted in random.Random(repeat).sample(PLANTED, len(PLANTED)):
+            shares = random.Random(repeat).sample(PLANTED, len(PLANTED))
+            for planted in (share for share in shares if (str(repeat), str(share)) not in made):
                 row = {**recorder.origin, "load": os.getloadavg()[0], "repeat": repeat, "planted_percent": planted}
                 row |= runs(media, planted)
                 append_csv(csv, [as_text({name: row[name] for name in COLUMNS})], COLUMNS)

@@ -38,6 +38,8 @@ def test_a_study_plants_work_that_takes_longer_and_tells_its_rates(tmp_path, cap
     assert sorted(int(row["planted_percent"]) for row in rows) == sorted(PLANTED)
     assert all(len(row[f"{side}_{by}_ms"].split()) == PAIRS for row in rows for side in "ab" for by in ("cpu", "wall"))
     assert "| nothing" in capsys.readouterr().out
+    main(["--repeats", "1", "--csv", str(tmp_path / "a.csv")])
+    assert read_csv(tmp_path / "a.csv") == rows  # a study goes on where it was left
 
 
 def test_the_committed_study_says_where_it_comes_from_and_has_as_many_of_each_share():
