@@ -51,8 +51,7 @@ soak: $(READY)  ## the full counts of the torture tests
 	$(PYTEST) -m soak --timeout 0
 
 bench: $(READY)  ## measure on this machine
-	$(PYTHON) -m xkd bench loader
-	$(PYTHON) -m xkd bench step
+	$(PYTHON) -m xkd bench all
 
 gpu-check: $(READY)  ## everything that needs a GPU in under 8 minutes (MEDIA=folder: docs/gpu.md), results in gpu-check/
 	$(PYTHON) -m xkd.benchmarks.gpu_check $(if $(MEDIA),--media $(MEDIA))
