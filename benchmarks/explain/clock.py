@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 NANO = 1e-9
@@ -104,15 +104,22 @@ class Delays:
     """How long each of some threads of this process has wanted a core; made of those that communicate for torch, over gloo."""
 
     def __init__(self):
+        self._files, self._seconds = [], []
         python = {str(thread.native_id) for thread in threading.enumerate()}
-        own = _name("self")
-        names = {thread: _name(thread) for thread in set(os.listdir("/proc/self/task")) - python}
-        # Gloo's own loop has no name, and so that of the process.
-        found = [thread for thread, name in names.items() if name == own or name.startswith("pt_gloo")]
-        self._files = [os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY) for thread in found]
+        own = _name("/proc/self")
+        for thread in set(os.listdir("/proc/self/task")) - python:
+            with suppress(OSError):  # it has ended since it was listed
+                name = _name(f"/proc/self/task/{thread}")
+                if name == own or name.startswith("pt_gloo"):  # gloo's own loop has no name, and so that of the process
+                    self._files.append(os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY))
+                    self._seconds.append(0.0)
 
     def read(self) -> list[float]:
-        return [delay_seconds(os.pread(file, 64, 0)) for file in self._files]
+        """Seconds of each so far; of one that has ended, those it had."""
+        for index, file in enumerate(self._files):
+            with suppress(ProcessLookupError):
+                self._seconds[index] = delay_seconds(os.pread(file, 64, 0))
+        return list(self._seconds)
 
     def close(self) -> None:
         for file in self._files:
@@ -120,8 +127,7 @@ class Delays:
         self._files = []
 
 
-def _name(thread: str) -> str:
-    folder = "/proc/self" if thread == "self" else f"/proc/self/task/{thread}"
+def _name(folder: str) -> str:
     with open(f"{folder}/comm") as file:
         return file.read().strip()
 

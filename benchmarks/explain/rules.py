@@ -60,7 +60,10 @@ def _storage(evidence: Evidence):
     )
     data = evidence.config.data
     ahead = f"data.read_ahead={4 * data.read_ahead or 64} (is {data.read_ahead})"
-    return seen, share, ahead if data.stage_dir else f"data.stage_dir=FOLDER on a disk of the node; or {ahead}"
+    if data.stage_dir:
+        return seen, share, ahead
+    staged = "data.cache_dir=null data.stage_dir=FOLDER" if data.cache_dir else "data.stage_dir=FOLDER"
+    return seen, share, f"{staged} on a disk of the node; or {ahead}"
 
 
 def _frames(evidence: Evidence):

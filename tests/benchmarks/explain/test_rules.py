@@ -79,6 +79,7 @@ SICK = {
     "too few cores": ([changed(cores=frozenset({0}), busy={0: 9.9}, threads=Usage(0, 9.5, 6.0), cpu_seconds=9.5)], ()),
     "slow storage": ([changed(**SLOW_READS)], ()),
     "slow storage, already staged": ([changed(**SLOW_READS)], ("data.stage_dir=stage",)),
+    "slow storage, with a cache": ([changed(**SLOW_READS)], ("data.cache_dir=cache", "data.read_ahead=0")),
     "slow decoding": ([changed(**SLOW_FRAMES)], ("data.num_threads=1",)),
     "slow decoding, few batches ahead": ([changed(**SLOW_FRAMES)], ("data.num_threads=2",)),
     "slow decoding, cores in use": ([changed(**SLOW_FRAMES, busy={0: 9.9, 1: 9.9}, cpu_seconds=19)], ()),
@@ -114,7 +115,7 @@ def test_each_symptom_has_its_cause_and_the_setting_that_is_named_can_be_set(nam
     found = list(causes(evidence))
     assert found[0].cause == name.partition(",")[0]
     assert 0 < found[0].share <= 1
-    settings = re.findall(r"[a-z_]+\.[a-z_.]+=[A-Z0-9]+", found[0].setting)
+    settings = re.findall(r"[a-z_]+\.[a-z_.]+=[A-Za-z0-9]+", found[0].setting)
     config(*overrides, *settings)
     assert not set(settings) & set(overrides)
     text = show(evidence, found, None)
