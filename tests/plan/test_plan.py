@@ -21,8 +21,8 @@ TODAY = date(2026, 12, 1)
 
 def estimate(gpus="16xH100", overrides=("train.global_batch=512",), results=None, **known):
     config = load("pretrain/xkd.yaml", list(overrides), schemas())
-    known = {"clips": 240_000, "results": results or results_folder(), "today": TODAY} | known
-    return Estimate(config, "pretrain/xkd.yaml", parse_fleet(gpus), Cluster(), **known)
+    known = {"clips": 240_000, "results": results or results_folder(), "today": TODAY, "cluster": Cluster()} | known
+    return Estimate(config, "pretrain/xkd.yaml", parse_fleet(gpus), **known)
 
 
 def lines(*tables):
@@ -107,6 +107,13 @@ def test_shards_that_are_there_are_counted(tiny_shards):
 def test_what_the_run_would_refuse_the_plan_refuses(gpus, overrides, says):
     with pytest.raises(ValueError, match=says):
         estimate(gpus, overrides)
+
+
+def test_numbers_that_give_no_plan_are_refused():
+    with pytest.raises(ValueError, match=r"train.global_batch: 512 is more than the 500 clips"):
+        estimate(clips=500)
+    with pytest.raises(ValueError, match="--mfu: 35 is more than all of the peak"):
+        estimate(cluster=Cluster(mfu=35))
 
 
 def test_the_number_of_clips_must_be_known():

@@ -65,6 +65,13 @@ class Estimate:
                 f"data.train: {config.data.train} is no shard folder on this machine, so the number of clips is unknown: "
                 "give --dataset-clips N (Kinetics-400 has about 240000, AudioSet 2000000), or point data.train at shards"
             )
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"train.global_batch: {config.train.global_batch} is more than the {self.dataset_clips.value:g} clips of the data "
+                "set, which give no step: lower it"
+            )
+        if not self.cluster.mfu <= 1:
+            raise ValueError(f"--mfu: {self.cluster.mfu:g} is more than all of the peak: write a share, such as 0.35")
 
     @cached_property
     def shards(self) -> ShardSet | None:
