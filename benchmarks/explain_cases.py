@@ -20,7 +20,7 @@ import psutil
 
 from xkd.benchmarks import command
 from xkd.benchmarks.explain.command import NOTHING
-from xkd.benchmarks.results import Recorder, Row, as_text
+from xkd.benchmarks.results import Recorder, Row, as_text, markdown
 from xkd.benchmarks.shards import given_or_made
 from xkd.benchmarks.slow_server import slow_server
 from xkd.benchmarks.startup import repeat_shard
@@ -34,7 +34,7 @@ SHARD_CLIPS, SHARDS = 8, 64
 BYTES_PER_SECOND = 0.5e6  # a run that is not held up reads several times as many
 PULSE_SECONDS = 0.25  # of standing still, and as many of going on
 POLL_SECONDS = 0.1
-LONGEST_SECONDS = 600
+LONGEST_SECONDS = 1800
 SHOWN = ("case", "expected", "found", "right", "disturbed", "clips_per_s", "seconds")
 
 
@@ -159,6 +159,20 @@ def row(recorder: Recorder, case: Case, found: dict, seconds: float) -> Row:
         "seconds": seconds,
     }
     return as_text(facts | recorder.origin)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line for each case: how often its cause was found, and what the newest run saw of it."""
+    lines = []
+    for case in CASES:
+        own = [found for found in rows if found["case"] == case.name]
+        if own:
+            counts = {"runs": len(own), "right": sum(found["right"] == "yes" for found in own)}
+            counts["disturbed"] = sum(found["disturbed"] == "yes" for found in own)
+            shown = {"case": case.name, "to be found": case.expected}
+            newest = {"newest: found": own[-1]["found"], "seen": own[-1]["seen"], "set": own[-1]["setting"]}
+            lines.append({**shown, **{name: str(count) for name, count in counts.items()}, **newest})
+    return markdown(lines, columns=tuple(lines[0]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
