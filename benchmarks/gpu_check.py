@@ -22,7 +22,7 @@ from typing import TextIO
 
 from xkd.benchmarks import gpu_media
 from xkd.benchmarks.findings import Context, Findings
-from xkd.benchmarks.gpu_checks import CHECKS, Check
+from xkd.benchmarks.gpu_checks import CHECKS, MEDIA_SECONDS, Check
 from xkd.benchmarks.gpu_report import CUT, FAILED, RECORDED, SKIPPED, Outcome, judged, outcome_rows, report, short_table
 from xkd.benchmarks.results import Recorder, append_csv
 
@@ -32,10 +32,11 @@ FILES = (REPORT, ROWS, TABLE, OUTCOMES, ENVIRONMENT, LOG)
 SHARE_BEFORE_CUT = 0.75  # of a check's time, after which it begins nothing more; what is under way may take the rest
 
 
-def run_all(out: Path, media: Path | None, names: Sequence[str], times: float = 1.0) -> list[Outcome]:
+def run_all(out: Path, media: Path | None, names: Sequence[str], times: float = 1.0, spare: float = 0.0) -> list[Outcome]:
     """Runs the named checks in order; the folder holds all that is known after each, should the next take the machine down.
 
-    Each may take `times` its limit, and what those before it have left of theirs: together they keep within the sum.
+    Each may take `times` its limit, and what is left of `spare` seconds and of the limits of those before it: together they keep
+    within the sum.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -43,7 +44,7 @@ def run_all(out: Path, media: Path | None, names: Sequence[str], times: float = 
     recorder = _recorder()
     (out / ENVIRONMENT).write_text(json.dumps({**recorder.machine, "date": recorder.date}, indent=2) + "\n")
     append_csv(out / ROWS, [])
-    outcomes, left = [], 0.0
+    outcomes, left = [], spare
     for check in (check for check in CHECKS if check.name in names):
         seconds = times * check.limit_seconds + left
         outcome = run_one(check, media, out / LOG, seconds)
@@ -138,8 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.inside:
         run_inside(options.inside, options.media, options.findings, options.seconds)
         return 0
+    start = time.perf_counter()
     with media_folder(options.media, options.only) as media:
-        outcomes = run_all(options.out, media, options.only, options.times)
+        spare = max(0.0, options.times * MEDIA_SECONDS - (time.perf_counter() - start))
+        outcomes = run_all(options.out, media, options.only, options.times, spare)
     print(f"\n{short_table(outcomes)}\n\nwritten to {options.out}: {', '.join(FILES)}")
     return exit_code(outcomes)
 

@@ -1,6 +1,6 @@
 import json
-import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -13,6 +13,7 @@ from xkd.benchmarks.gpu_media import MediaSet
 from xkd.benchmarks.gpu_report import Outcome, judged
 from xkd.pipelines.media import nvdec
 
+PATIENT = ("--times", "20")  # a busy machine must not fail a test
 ON_GPU = [check.name for check in CHECKS if "gpu" in check.needs]
 
 
@@ -31,7 +32,7 @@ def outcomes(folder):
 
 
 def run(folder, media, *names):
-    return gpu_check.main(["--out", str(folder), "--media", str(media), "--only", *names])
+    return gpu_check.main(["--out", str(folder), "--media", str(media), *PATIENT, "--only", *names])
 
 
 def test_without_a_gpu_its_checks_are_skipped_by_name_and_the_run_succeeds(no_gpu, media, tmp_path):
@@ -85,12 +86,14 @@ def test_a_check_that_takes_too_long_is_stopped(tmp_path):
     assert (outcome.status, outcome.reason) == ("failed", "stopped after 0 s, unfinished")
 
 
-def test_a_check_that_is_stopped_leaves_no_process_behind(tmp_path):
-    child = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
-    with (tmp_path / "log.txt").open("w") as log, pytest.raises(subprocess.TimeoutExpired):
-        run_alone([sys.executable, "-c", child], log, seconds=3, folder=tmp_path)
-    left = int((tmp_path / "log.txt").read_text())
-    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+def test_what_a_check_has_started_ends_with_it(tmp_path):
+    child = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"
+    with (tmp_path / "log.txt").open("w") as log:
+        assert run_alone([sys.executable, "-c", child], log, seconds=120, folder=tmp_path) == 0
+    left, end = int((tmp_path / "log.txt").read_text()), time.monotonic() + 60
+    while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_all_checks_together_keep_within_eight_minutes():
@@ -121,8 +124,8 @@ def test_a_check_has_the_time_that_those_before_it_have_left(media, tmp_path, mo
 
     monkeypatch.setattr(gpu_check, "CHECKS", [made("a"), made("b"), made("c")])
     monkeypatch.setattr(gpu_check, "run_one", noted)
-    gpu_check.run_all(tmp_path, media, ["a", "c"], times=2)
-    assert given == [10, 18]  # 2 x 5, and 8 left of the first
+    gpu_check.run_all(tmp_path, media, ["a", "c"], times=2, spare=1)
+    assert given == [11, 19]  # 2 x 5, and what is left of 1 and then of 11
 
 
 def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
