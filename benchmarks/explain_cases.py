@@ -172,7 +172,7 @@ def table(rows: Sequence[Row]) -> str:
             shown = {"case": case.name, "to be found": case.expected}
             newest = {"newest: found": own[-1]["found"], "seen": own[-1]["seen"], "set": own[-1]["setting"]}
             lines.append({**shown, **{name: str(count) for name, count in counts.items()}, **newest})
-    return markdown(lines, columns=tuple(lines[0]))
+    return markdown(lines, columns=tuple(lines[0])) if lines else "No case has been run yet.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

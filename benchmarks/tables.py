@@ -69,6 +69,13 @@ def gpu_checks() -> str:
     return table()
 
 
+def explain_cases() -> str:
+    """What the finder said of runs that were slowed down from outside."""
+    from xkd.benchmarks.explain_cases import table
+
+    return table(_rows("explain_cases"))
+
+
 @cache
 def _scaling() -> dict[str, str]:
     from xkd.benchmarks.scaling import MEASURED, Cluster, tables
@@ -83,6 +90,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "repeats": repeated,
     "compare power": power,
     "gpu checks": gpu_checks,
+    "explain cases": explain_cases,
     **{f"scaling {table}": (lambda table=table: _scaling()[table]) for table in SCALING},
 }
 
