@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from xkd.benchmarks import compare_power
 from xkd.benchmarks.compare import PAIRS
-from xkd.benchmarks.compare_power import MODULE, PLANTED, RESULTS, main, rates, run_to_run
-from xkd.benchmarks.results import read_csv
+from xkd.benchmarks.compare_power import COLUMNS, MODULE, PLANTED, RESULTS, main, rates, run_to_run
+from xkd.benchmarks.intervals import FEWEST_PAIRS
+from xkd.benchmarks.results import append_csv, read_csv
 
 
 def comparison(planted, generator, noise=0.01):
@@ -31,15 +33,24 @@ def test_what_was_planted_is_found_where_there_is_little_noise_and_nothing_else(
     assert run_to_run(rows, "cpu") == pytest.approx(0.01, rel=0.3)
 
 
+def test_a_study_goes_on_where_it_was_left(tmp_path, capsys):
+    generator, path = np.random.default_rng(1), tmp_path / "a.csv"
+    rows = [dict.fromkeys(COLUMNS, "") | comparison(planted, generator) | {"repeat": "0"} for planted in PLANTED]
+    append_csv(path, rows, COLUMNS)
+    assert main(["--repeats", "1", "--csv", str(path)]) == 0  # nothing is left to do
+    assert read_csv(path) == rows
+    assert "| +20 %" in capsys.readouterr().out
+
+
 @pytest.mark.long
-def test_a_study_plants_work_that_takes_longer_and_tells_its_rates(tmp_path, capsys):
+@pytest.mark.timeout(1800)
+def test_a_study_plants_work_in_runs_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_power, "PLANTED", (20,))
+    monkeypatch.setattr(compare_power, "PAIRS", FEWEST_PAIRS)
     assert main(["--repeats", "1", "--csv", str(tmp_path / "a.csv")]) == 0
-    rows = read_csv(tmp_path / "a.csv")
-    assert sorted(int(row["planted_percent"]) for row in rows) == sorted(PLANTED)
-    assert all(len(row[f"{side}_{by}_ms"].split()) == PAIRS for row in rows for side in "ab" for by in ("cpu", "wall"))
-    assert "| nothing" in capsys.readouterr().out
-    main(["--repeats", "1", "--csv", str(tmp_path / "a.csv")])
-    assert read_csv(tmp_path / "a.csv") == rows  # a study goes on where it was left
+    (row,) = read_csv(tmp_path / "a.csv")
+    assert row["planted_percent"] == "20"
+    assert all(len(row[f"{side}_{by}_ms"].split()) == FEWEST_PAIRS for side in "ab" for by in ("cpu", "wall"))
 
 
 def test_the_committed_study_says_where_it_comes_from_and_has_as_many_of_each_share():
