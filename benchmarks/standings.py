@@ -74,6 +74,6 @@ def _ours(of: Key, row: Row, last: dict[Key, Row]) -> Row | None:
     same = {
         other.get("provider", ""): other
         for found, other in last.items()
-        if work(found) == work(of) and other.get("date") == row.get("date")
+        if work(found) == work(of) and other.get("date") == row.get("date") and not other.get("not_measured")
     }
     return next((same[name] for name in names if name in same), None)
