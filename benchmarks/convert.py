@@ -59,7 +59,7 @@ class Work:
 
     @property
     def case(self) -> str:
-        """What is converted to what, with the bytes of the sample's members; x264 makes the source a few bytes different each time."""
+        """What is converted to what, with the bytes of the sample's members; those of the source differ a little each time."""
         source = f"{WIDTH}x{HEIGHT} {FPS} fps {SECONDS} s h264+aac"
         sample = convert(self.item, self.profile)
         stored = f"{self.codec} {len(sample.video) / 1000:.0f} kB + {self.audio} {len(sample.audio) / 1000:.0f} kB"
