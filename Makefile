@@ -51,11 +51,10 @@ soak: $(READY)  ## the full counts of the torture tests
 	$(PYTEST) -m soak --timeout 0
 
 bench: $(READY)  ## measure on this machine
-	$(PYTHON) -m xkd bench loader
-	$(PYTHON) -m xkd bench step
+	$(PYTHON) -m xkd bench all
 
-gpu-check: $(READY)  ## everything that needs a GPU, results in one folder
-	$(PYTHON) -m xkd.benchmarks.gpu_check
+gpu-check: $(READY)  ## everything that needs a GPU in under 8 minutes (MEDIA=folder: docs/gpu.md), results in gpu-check/
+	$(PYTHON) -m xkd.benchmarks.gpu_check $(if $(MEDIA),--media $(MEDIA))
 
 wheelhouse: $(READY)  ## wheels of the package and all its needs, for machines without internet (docs/clusters.md)
 	$(PYTHON) -m pip wheel --disable-pip-version-check --no-input --progress-bar off --wheel-dir wheelhouse '.[$(EXTRA)]'

@@ -1,9 +1,11 @@
 """What the benchmark commands share: common options, and what becomes of the rows."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xkd.benchmarks.harness import Setup, measure
+from xkd.benchmarks.needs import Needs
 from xkd.benchmarks.results import COLUMNS, SHOWN, Recorder, Row, append_csv, markdown
 
 
@@ -21,6 +23,15 @@ def parser(benchmark: str, description: str, *, rounds: int) -> argparse.Argumen
 
 def recorder(benchmark: str, arguments: Sequence[str]) -> Recorder:
     return Recorder.start(benchmark, ["xkd", "bench", benchmark, *arguments])
+
+
+def measured(recorder: Recorder, case: str, unit: str, setup: Setup, providers: Mapping[str, Needs], **settings) -> list[Row]:
+    """The rows of the providers that can run here, measured in turn, then a row with the reason for each that cannot."""
+    reasons = {name: needs.missing() for name, needs in providers.items()}
+    ready = [name for name, reason in reasons.items() if reason is None]
+    versions = {name: providers[name].versions() for name in ready}
+    rows = recorder.rows(case, unit, measure(setup, ready, **settings), versions) if ready else []
+    return rows + [recorder.absent(case, unit, name, reason) for name, reason in reasons.items() if reason]
 
 
 def finish(rows: Sequence[Row], csv: Path, columns: Sequence[str] = COLUMNS, shown: Sequence[str] = SHOWN) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +16,8 @@ import psutil
 
 from xkd.benchmarks import command
 from xkd.benchmarks.gpu_media import GRAIN, moving_window
-from xkd.benchmarks.harness import MIB, Lap, Measurement, Round, measure
+from xkd.benchmarks.harness import MIB, Lap, Measurement, Round
+from xkd.benchmarks.needs import NOTHING, Needs
 from xkd.pipelines.convert.profiles import PROFILES, make_profile
 from xkd.pipelines.convert.sample import Converted, convert, convert_all
 from xkd.pipelines.convert.sources.item import Item, Location
@@ -27,11 +28,14 @@ from xkd.pipelines.shards.manifest import Profile
 # The common form of downloaded Kinetics and AudioSet clips.
 HEIGHT, WIDTH, FPS, SECONDS, SAMPLE_RATE = 256, 340, 25, 10, 44100
 BIT_RATE = 600_000
+FFMPEG = "ffmpeg"
 PROVIDERS = {
     "convert": "the converter as it is",
     "stages": "the same, stage after stage: parts pictures (decoding and scaling), encode, sound, verify",
     "decode": "decoding the pictures alone, so that scaling is what the part pictures takes more",
+    FFMPEG: "the command of that name, for each clip: the same encoders, sizes and rates, and nothing verified",
 }
+NEEDS = {FFMPEG: Needs(program=FFMPEG)}
 STEADY = 10  # stretches of a soak, of which the memory is recorded
 
 
@@ -55,8 +59,8 @@ class Work:
 
     @property
     def case(self) -> str:
-        """What is converted to what, with the bytes of the source and of its sample's members."""
-        source = f"{WIDTH}x{HEIGHT} {FPS} fps {SECONDS} s h264+aac {self.source.stat().st_size / 1000:.0f} kB"
+        """What is converted to what, with the bytes of the sample's members; those of the source differ a little each time."""
+        source = f"{WIDTH}x{HEIGHT} {FPS} fps {SECONDS} s h264+aac"
         sample = convert(self.item, self.profile)
         stored = f"{self.codec} {len(sample.video) / 1000:.0f} kB + {self.audio} {len(sample.audio) / 1000:.0f} kB"
         return f"{source} to {self.name} {stored}"
@@ -65,14 +69,16 @@ class Work:
 @contextmanager
 def setup(work: Work, provider: str) -> Iterator[Round]:
     """The provider, ready to convert `work.clips` clips in a round, on one core."""
-    once = {"convert": _convert, "stages": staged, "decode": _decode}[provider]
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"convert": _convert, "stages": staged, "decode": _decode}
+        once = own[provider] if provider in own else _by_ffmpeg(work, Path(folder))
 
-    def run_round(lap: Lap) -> int:
-        for _ in range(work.clips):
-            once(work, lap)
-        return work.clips
+        def run_round(lap: Lap) -> int:
+            for _ in range(work.clips):
+                once(work, lap)
+            return work.clips
 
-    yield run_round
+        yield run_round
 
 
 def write_source(path: Path, clip: int = 0) -> Path:
@@ -143,6 +149,13 @@ def _convert(work: Work, lap: Lap) -> None:
     assert isinstance(result, Converted), result
 
 
+def _by_ffmpeg(work: Work, folder: Path) -> Callable[[Work, Lap], object]:
+    from xkd.benchmarks.peers import ffmpeg
+
+    sample = convert(work.item, work.profile)
+    return lambda work, lap: ffmpeg.convert(work.source, work.profile, (sample.height, sample.width), folder)
+
+
 def _decode(work: Work, lap: Lap) -> None:
     with av.open(str(work.source)) as container:
         stream = container.streams.video[0]
@@ -169,9 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for profile, codec in product(options.profile, options.codec):
             work = Work(source, profile, codec, options.audio, options.clips)
             if options.soak:
-                found = soak(work, options.soak)
+                rows += recorder.rows(work.case, "clip", soak(work, options.soak))
             else:
-                found = measure(partial(setup, work), options.providers, rounds=options.rounds, warmup=1, memory=True)
-            rows += recorder.rows(work.case, "clip", found)
+                needs = {name: NEEDS.get(name, NOTHING) for name in options.providers}
+                settings = {"rounds": options.rounds, "warmup": 1, "memory": True}
+                rows += command.measured(recorder, work.case, "clip", partial(setup, work), needs, **settings)
     command.finish(rows, options.csv)
     return 0

@@ -1,4 +1,4 @@
-"""Clips a second of decoding whole short clips to RGB frames: DALI on the CPU, DALI on the GPU, PyAV."""
+"""Clips a second of decoding whole short clips to RGB frames: DALI on the CPU and on the GPU, PyAV, torchcodec."""
 
 import io
 import tempfile
@@ -13,7 +13,8 @@ import numpy as np
 
 from xkd.benchmarks import command, gpu_media
 from xkd.benchmarks.gpu_media import MediaSet
-from xkd.benchmarks.harness import Round, measure
+from xkd.benchmarks.harness import Round
+from xkd.benchmarks.needs import GPU, NOTHING, Needs
 from xkd.benchmarks.results import Recorder, Row
 
 # What each provider can read. "jpeg" is every frame as a file of its own, a clip being that many pictures.
@@ -21,7 +22,9 @@ READS = {
     "dali-cpu": ("vp9", "mjpeg", "jpeg"),
     "dali-gpu": ("vp9", "h264", "hevc", "jpeg"),
     "pyav": ("vp9", "h264", "hevc", "mjpeg"),
+    "torchcodec": ("vp9", "h264", "hevc", "mjpeg"),
 }
+NEEDS = {"dali-gpu": GPU, "torchcodec": Needs({"torchcodec.decoders": "torchcodec"})}
 CODECS = ("vp9", "h264", "hevc", "mjpeg", "jpeg")
 
 
@@ -51,8 +54,8 @@ class Work:
 def setup(work: Work, provider: str) -> Iterator[Round]:
     """The decoder `provider`, ready to decode `work` once a round."""
     files = encoded_files(work)
-    if provider == "pyav":
-        yield partial(_decode_with_pyav, work, files)
+    if provider in _FILE_DECODERS:
+        yield partial(_decode_files, _FILE_DECODERS[provider], work, files)
     else:
         pipelines = [
             dali_pipeline(work, files, device={"dali-cpu": "cpu", "dali-gpu": "mixed"}[provider]) for _ in range(work.pipelines)
@@ -88,9 +91,10 @@ def dali_pipeline(work: Work, files: Sequence[Sequence[np.ndarray]], device: str
 
 
 def measure_work(work: Work, providers: Sequence[str], recorder: Recorder, **settings) -> list[Row]:
-    """Measures the providers in turn on one piece of work."""
-    device = "cuda" if "dali-gpu" in providers else "cpu"
-    return recorder.rows(work.case, "clip", measure(partial(setup, work), providers, device=device, **settings))
+    """Measures the providers in turn on one piece of work; one that cannot run here has a row with the reason."""
+    needs = {provider: NEEDS.get(provider, NOTHING) for provider in providers}
+    device = "cuda" if "dali-gpu" in providers and GPU.missing() is None else "cpu"
+    return command.measured(recorder, work.case, "clip", partial(setup, work), needs, device=device, **settings)
 
 
 class _Repeated:
@@ -116,24 +120,38 @@ def _decode_with_dali(work, pipelines, lap):
     return work.batches * len(pipelines) * work.batch
 
 
-def _decode_with_pyav(work, files, lap):
-    import av
-
+def _decode_files(decode, work, files, lap):
     count = work.batches * work.pipelines * work.batch
     for number in range(count):
         (video,) = files[number % len(files)]
-        with av.open(io.BytesIO(video.tobytes())) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                frame.to_ndarray(format="rgb24")
+        decode(video)
     return count
+
+
+def _with_pyav(video):
+    import av
+
+    with av.open(io.BytesIO(video.tobytes())) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            frame.to_ndarray(format="rgb24")
+
+
+def _with_torchcodec(video):
+    from torchcodec.decoders import VideoDecoder
+
+    decoder = VideoDecoder(video.tobytes(), num_ffmpeg_threads=1)
+    decoder.get_frames_in_range(0, len(decoder))
+
+
+_FILE_DECODERS = {"pyav": _with_pyav, "torchcodec": _with_torchcodec}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser("decode", "Decode whole clips to RGB frames.", rounds=5)
     parser.add_argument("--media", type=Path, help="folder made by `python -m xkd.benchmarks.gpu_media` (default: a temporary one)")
-    parser.add_argument("--providers", nargs="+", choices=READS, default=["dali-cpu", "pyav"])
+    parser.add_argument("--providers", nargs="+", choices=READS, default=list(READS), help="(default: all)")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(gpu_media.SIZES), help="short sides (default 128 256)")
     parser.add_argument("--clips", type=int, default=64, help="clips a round (default 64)")
     parser.add_argument("--pipelines", type=int, default=1, help="DALI pipelines side by side (default 1)")

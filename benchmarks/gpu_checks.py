@@ -1,196 +1,36 @@
-"""The checks of `make gpu-check`: what the GPU, its decoders and DALI answer, and how fast they are.
+"""The table of `make gpu-check`: what is checked, what each check needs, and how long it may take.
 
-A check yields Findings as it goes, so that what it found survives should it crash or hang.
+A check yields Findings as it goes, so that what it found survives should it crash, hang, or run out of time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from xkd.benchmarks import gpu_kernels, gpu_loader
-from xkd.benchmarks.decode import Work, dali_pipeline, encoded_files, measure_work
+from xkd.benchmarks import gpu_decode, gpu_kernels, gpu_loader, gpu_train
 from xkd.benchmarks.findings import Context, Findings
-from xkd.benchmarks.gpu_media import DESCRIPTION, SIZES, MediaSet
-from xkd.benchmarks.harness import measure
+from xkd.benchmarks.gpu_media import DESCRIPTION
 from xkd.pipelines.media import nvdec
 
-NVDEC_CODECS = ("vp9", "h264", "hevc")
-CPU_CODECS = ("vp9", "mjpeg", "jpeg")
-# (pipelines, threads of each): does NVDEC need several pipelines to be kept busy, or do threads of one do?
-LAYOUTS = ((1, 4), (2, 4), (4, 4), (7, 4), (1, 1), (1, 16))
-TIMING = {"rounds": 5, "warmup": 1, "budget_seconds": 10}
-CLIPS_A_PIPELINE = 64
-CPU_CLIPS = 32
-# The same VP9 decodes to the same YUV everywhere; what may differ is the way to RGB (2 levels in the mean between CPU decoders).
-LARGEST_MEAN_DIFFERENCE = 4.0
+LIMIT_SECONDS = 480  # of all together
+MEDIA_SECONDS = 40  # of them, to make the media where none are given
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check; `needs` names rows of NEEDS, and it is killed after `limit_seconds`."""
+    """One check; `needs` names rows of NEEDS. It may take `limit_seconds`, and what those before it have left of theirs."""
 
     name: str
+    what: str  # it finds out: its row in docs/gpu.md
     needs: tuple[str, ...]
     run: Callable[[Context], Iterator[Findings]]
-    limit_seconds: int = 60
+    limit_seconds: int
 
     def missing(self, media: Path | None) -> list[str]:
         """Why it cannot run: one reason for each need that is not met."""
         return [f"{need}: {reason}" for need in self.needs if (reason := NEEDS[need](media))]
-
-
-def host(context: Context) -> Iterator[Findings]:
-    """What the host and the installed packages are."""
-    yield Findings(facts=[{"what": name, "value": value} for name, value in context.recorder.machine.items()])
-
-
-def torch_copies(context: Context) -> Iterator[Findings]:
-    """torch sees the device, its copies are right, and how fast they are."""
-    import torch
-
-    major, minor = torch.cuda.get_device_capability()
-    yield Findings(
-        facts=[
-            {"what": "device", "value": torch.cuda.get_device_name()},
-            {"what": "compute capability", "value": f"{major}.{minor}"},
-            {"what": "CUDA of torch", "value": torch.version.cuda},
-        ]
-    )
-    on_device = torch.rand(2**28, device="cuda")
-    on_host = torch.rand(2**26).pin_memory()
-    # A copy on the device reads and writes each byte.
-    for case, source, moved_bytes in (("on device", on_device, 2 * on_device.nbytes), ("host to device", on_host, on_host.nbytes)):
-        target = torch.empty(source.shape, device="cuda")
-        rows = context.recorder.rows(
-            f"copy {case}", "GB", measure(partial(_copies, source, target, moved_bytes), ["torch"], device="cuda")
-        )
-        equal = torch.equal(target.cpu(), source.cpu())
-        yield Findings(rows=rows, wrong=[] if equal else [f"copy {case}: the copy differs from its source"])
-
-
-def nvdec_capabilities(context: Context) -> Iterator[Findings]:
-    """What NVDEC says it decodes of 8-bit 4:2:0 video."""
-    for codec in nvdec.CODECS:
-        answer = nvdec.capabilities(codec)
-        lacks = codec in NVDEC_CODECS and not answer.supported
-        yield Findings(facts=[asdict(answer)], wrong=[f"NVDEC here has no {codec}"] if lacks else [])
-
-
-def nvdec_one_clip(context: Context) -> Iterator[Findings]:
-    """DALI decodes one VP9 clip on NVDEC to the expected shape."""
-    frames = decoded(Work(context.media, "vp9", 128, clips=1, batch=1), "mixed")
-    expected = (1, MediaSet.open(context.media).num_frames, *SIZES[128], 3)
-    wrong = [] if frames.shape == expected else [f"decoded to shape {frames.shape}, not {expected}"]
-    yield Findings(facts=[{"what": "clips, frames, height, width, channels", "value": frames.shape}], wrong=wrong)
-
-
-def frames_agree(context: Context) -> Iterator[Findings]:
-    """How far frames decoded on the GPU lie from those decoded on the CPU.
-
-    VP9 and JPEG against the same file on the CPU, H.264 and HEVC, which DALI reads on the GPU only, against the JPEGs of the same
-    frames: that difference includes what both compressions lost.
-    """
-    for size, codec in product(SIZES, (*NVDEC_CODECS, "jpeg")):
-        refusal = codec in NVDEC_CODECS and nvdec.capabilities(codec).refuses(*SIZES[size])
-        if refusal:
-            yield Findings(facts=[{"codec": codec, "size": size, "note": refusal}])
-            continue
-        reference = codec if codec in CPU_CODECS else "jpeg"
-        work, reference_work = (Work(context.media, name, size, clips=8) for name in (codec, reference))
-        yield compare(codec, size, reference, decoded(work, "mixed"), decoded(reference_work, "cpu"))
-
-
-def compare(codec: str, size: int, reference: str, on_gpu: np.ndarray, on_cpu: np.ndarray) -> Findings:
-    """Compares frames [B, T, H, W, 3]: their difference in levels, and whether each is nearest to the one of its own number."""
-    difference = np.abs(on_gpu.astype(np.int16) - on_cpu)
-    moved = misplaced_frames(on_gpu, on_cpu)
-    fact = {
-        "codec": codec,
-        "size": size,
-        "against": f"{reference} on the CPU",
-        "mean difference": round(float(difference.mean()), 3),
-        "largest": int(difference.max()),
-        "misplaced frames": moved,
-    }
-    wrong = [f"{codec} {size}: {moved} frames are nearer to a neighbour of the frame they should be"] if moved else []
-    if codec == reference and difference.mean() > LARGEST_MEAN_DIFFERENCE:
-        wrong.append(f"{codec} {size}: differs from the CPU by {difference.mean():.2f} levels, more than {LARGEST_MEAN_DIFFERENCE}")
-    return Findings(facts=[fact], wrong=wrong)
-
-
-def misplaced_frames(frames: np.ndarray, reference: np.ndarray) -> int:
-    """How many frames [B, T, H, W, 3] are nearer to the frame before or after than to the one of their own number."""
-
-    def distance(own, other):
-        return np.abs(own.astype(np.int16) - other).mean((2, 3, 4))
-
-    own = distance(frames, reference)
-    misplaced = np.zeros(own.shape, bool)
-    misplaced[:, 1:] |= distance(frames[:, 1:], reference[:, :-1]) < own[:, 1:]
-    misplaced[:, :-1] |= distance(frames[:, :-1], reference[:, 1:]) < own[:, :-1]
-    return int(misplaced.sum())
-
-
-def decode_cpu(context: Context) -> Iterator[Findings]:
-    """Clips a second on the CPU, to compare with."""
-    for codec, size in product(CPU_CODECS, SIZES):
-        yield timed(context, Work(context.media, codec, size, clips=CPU_CLIPS, threads=2), "dali-cpu")
-
-
-def decode_nvdec(context: Context) -> Iterator[Findings]:
-    """Clips a second of video on NVDEC, by codec, size and layout."""
-    answers = {codec: nvdec.capabilities(codec) for codec in NVDEC_CODECS}
-    for (pipelines, threads), codec, size in product(LAYOUTS, NVDEC_CODECS, SIZES):
-        refusal = answers[codec].refuses(*SIZES[size])
-        if refusal:
-            yield Findings(facts=[{"codec": codec, "size": size, "pipelines": pipelines, "threads": threads, "note": refusal}])
-        else:
-            yield timed(context, _spread(context, codec, size, pipelines, threads), "dali-gpu")
-
-
-def decode_nvjpeg(context: Context) -> Iterator[Findings]:
-    """Clips a second of the same frames as JPEG files through nvJPEG, by size and layout."""
-    for (pipelines, threads), size in product(LAYOUTS, SIZES):
-        yield timed(context, _spread(context, "jpeg", size, pipelines, threads), "dali-gpu")
-
-
-def timed(context: Context, work: Work, provider: str) -> Findings:
-    """The measurement of a piece of work; one that fails does not stop those after it."""
-    try:
-        return Findings(rows=measure_work(work, [provider], context.recorder, **TIMING))
-    except RuntimeError as error:
-        return Findings(wrong=[f"{work.case}: {error}"])
-
-
-def decoded(work: Work, device: str) -> np.ndarray:
-    """The frames [B, T, H, W, 3] of the clips that `work` asks for."""
-    files = encoded_files(work)
-    pipeline = dali_pipeline(work, files, device)
-    batches = [np.array(pipeline.run()[0].as_cpu().as_array()) for _ in range(work.batches)]
-    frames = np.concatenate(batches)
-    return frames.reshape(-1, MediaSet.open(work.media).num_frames, *frames.shape[-3:])
-
-
-@contextmanager
-def _copies(source, target, moved_bytes, provider):
-    """Rounds of 20 copies; the items are gigabytes."""
-
-    def run_round(lap):
-        for _ in range(20):
-            target.copy_(source, non_blocking=True)
-        return 20 * moved_bytes / 1e9
-
-    yield run_round
-
-
-def _spread(context, codec, size, pipelines, threads):
-    return Work(context.media, codec, size, clips=CLIPS_A_PIPELINE * pipelines, pipelines=pipelines, threads=threads)
 
 
 def _missing_module(name: str, media: Path | None) -> str | None:
@@ -204,36 +44,140 @@ def _missing_media(media: Path | None) -> str | None:
     return "none: make them where PyAV is with `python -m xkd.benchmarks.gpu_media --out DIR`, then give --media DIR"
 
 
+def _missing_gpus(media: Path | None) -> str | None:
+    return nvdec.missing_device() or (None if nvdec.device_count() > 1 else "2 or more, and there is one")
+
+
 NEEDS: dict[str, Callable[[Path | None], str | None]] = {
     "gpu": lambda media: nvdec.missing_device(),
+    "gpus": _missing_gpus,
     "nvdec": lambda media: nvdec.missing_library(nvdec.NVDEC_LIBRARY),
     "torch": partial(_missing_module, "torch"),
     "triton": partial(_missing_module, "triton"),
     "dali": partial(_missing_module, "nvidia.dali"),
-    "av": partial(_missing_module, "av"),
+    "deepspeed": partial(_missing_module, "deepspeed"),
+    "pydantic": partial(_missing_module, "pydantic"),
+    "timm": partial(_missing_module, "timm"),
     "media": _missing_media,
 }
 
-LOADING = ("gpu", "nvdec", "dali", "media", "torch", "av")
-TRITON = ("gpu", "torch", "triton")
+DECODING = ("gpu", "nvdec", "dali", "media")
+LOADING = (*DECODING, "torch", "pydantic")
+TRAINING = (*LOADING, "triton", "timm", "deepspeed")
+KERNELS = ("gpu", "torch", "triton", "pydantic", "timm")
 
+# The most valuable first.
 CHECKS: Sequence[Check] = (
-    Check("host", (), host),
-    Check("torch-copies", ("gpu", "torch"), torch_copies),
-    Check("nvdec-capabilities", ("gpu", "nvdec"), nvdec_capabilities),
-    Check("nvdec-one-clip", ("gpu", "nvdec", "dali", "media"), nvdec_one_clip),
-    Check("frames-agree", ("gpu", "nvdec", "dali", "media"), frames_agree, limit_seconds=90),
-    Check("decode-nvdec", ("gpu", "nvdec", "dali", "media", "torch"), decode_nvdec, limit_seconds=240),
-    Check("decode-nvjpeg", ("gpu", "dali", "media", "torch"), decode_nvjpeg, limit_seconds=90),
-    Check("decode-cpu", ("dali", "media"), decode_cpu, limit_seconds=90),
-    Check("loader-identical", LOADING, gpu_loader.identical, limit_seconds=180),
-    Check("loader-against-cpu", LOADING, gpu_loader.against_cpu, limit_seconds=120),
-    Check("loader-clips", LOADING, gpu_loader.clips, limit_seconds=240),
-    Check("loader-stages", LOADING, gpu_loader.stages, limit_seconds=120),
-    Check("step-wait", LOADING, gpu_loader.step_wait, limit_seconds=300),
-    Check("kernel-oracles", TRITON, gpu_kernels.oracles, limit_seconds=600),
-    Check("kernel-masks", TRITON, gpu_kernels.masks),
-    Check("kernel-graphs", TRITON, gpu_kernels.graphs, limit_seconds=180),
-    Check("kernel-speed", TRITON, gpu_kernels.speed, limit_seconds=1200),
-    Check("kernel-step-gains", TRITON, gpu_kernels.step_gains, limit_seconds=300),
+    Check("host", "what host and packages are", (), gpu_decode.host, 5),
+    Check(
+        "torch-copies",
+        "torch sees the device; copies are right; GB/s on the device and to it",
+        ("gpu", "torch"),
+        gpu_decode.torch_copies,
+        12,
+    ),
+    Check(
+        "train",
+        f"{gpu_train.STEPS} steps of the base network through `deepspeed --module xkd.train`: bf16 and autocast, ZeRO 1 and 2,"
+        " kernels of Triton and torch; finite, losses beside each other, clips/s, MFU, share of waiting for data, memory",
+        TRAINING,
+        gpu_train.train,
+        150,
+    ),
+    Check(
+        "nvdec-capabilities",
+        "NVDEC answers: codecs, engines, least and largest sizes",
+        ("gpu", "nvdec"),
+        gpu_decode.nvdec_capabilities,
+        5,
+    ),
+    Check("nvdec-one-clip", "DALI decodes a VP9 clip through NVDEC", DECODING, gpu_decode.nvdec_one_clip, 8),
+    Check(
+        "kernel-oracles",
+        "the kernels against float64 at full size, gradients, `torch.compile`, a whole step",
+        KERNELS,
+        gpu_kernels.oracles,
+        50,
+    ),
+    Check("kernel-masks", "masks bit for bit those of the CPU", KERNELS, gpu_kernels.masks, 10),
+    Check(
+        "loader-identical",
+        "the loader on the GPU: every sample's views the same, bit for bit, whatever batch size, threads, prefetching, pipelines",
+        LOADING,
+        gpu_loader.identical,
+        20,
+    ),
+    Check(
+        "loader-against-cpu",
+        "views of the GPU against the CPU's: levels of colour, log-mel",
+        LOADING,
+        gpu_loader.against_cpu,
+        12,
+    ),
+    Check(
+        "loader-clips",
+        "clips/s of the loader by 1, 2, 4, 7 pipelines; how busy NVDEC is; bytes a clip and GB/s from storage",
+        LOADING,
+        gpu_loader.clips,
+        20,
+    ),
+    Check(
+        "bench-step",
+        "`xkd bench step`: a step of the base network on batches at hand, by part, beside DDP without DeepSpeed",
+        TRAINING,
+        gpu_train.bench_step,
+        35,
+    ),
+    Check(
+        "decode-nvdec",
+        "clips/s of NVDEC: VP9, H.264, HEVC x short side 128, 256 x 1, 2, 4, 7 pipelines of 4 threads, and 1 pipeline of 1 and 16",
+        (*DECODING, "torch"),
+        gpu_decode.decode_nvdec,
+        20,
+    ),
+    Check(
+        "decode-nvjpeg",
+        "clips/s of nvJPEG on the same frames",
+        ("gpu", "dali", "media", "torch"),
+        gpu_decode.decode_nvjpeg,
+        8,
+    ),
+    Check(
+        "frames-agree",
+        "frames of NVDEC and nvJPEG against the CPU's: levels apart, none lost or shifted",
+        DECODING,
+        gpu_decode.frames_agree,
+        10,
+    ),
+    Check(
+        "kernel-graphs",
+        "every op, forward and backward, in a CUDA graph",
+        KERNELS,
+        gpu_kernels.graphs,
+        10,
+    ),
+    Check(
+        "kernel-step-gains",
+        "what each kernel gains a whole step",
+        KERNELS,
+        gpu_kernels.step_gains,
+        15,
+    ),
+    Check(
+        "loader-stages", "read, transfer, decode, augment, sound, finish: CPU and wall time a clip", LOADING, gpu_loader.stages, 10
+    ),
+    Check(
+        "bench-scale",
+        "`xkd bench scale`: ZeRO 1 and 2 beside DDP, a rank on each GPU",
+        (*KERNELS, "deepspeed", "gpus"),
+        gpu_train.bench_scale,
+        30,
+    ),
+    Check(
+        "kernel-speed",
+        "the kernels' times and shares of copy bandwidth, beside eager and `torch.compile`",
+        KERNELS,
+        gpu_kernels.speed,
+        10,
+    ),
 )

@@ -3,12 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from xkd.benchmarks.findings import Context, Findings
 
 BATCH = 64
+WORKERS = 4
+ROUNDS = 20
+# Without max-autotune, whose search takes minutes: `xkd bench kernels` has it.
+PROVIDERS = ("fused", "eager", "compile")
+FIRST_TESTS = ("step", "mmd", "masked_recon_loss")  # a whole step, and the ops that do most
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "kernels"
 
 
@@ -17,18 +24,27 @@ def oracles(context: Context) -> Iterator[Findings]:
     if not TESTS.is_dir():
         yield Findings(wrong=[f"{TESTS}: not there: the tests are in a checkout only"])
         return
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "fused")]
+    first = [TESTS / "fused" / f"test_{name}.py" for name in FIRST_TESTS]
+    others = [path for path in sorted((TESTS / "fused").glob("test_*.py")) if path not in first]
+    for files in context.in_time((first, others)):
+        yield _tested(files)
+
+
+def _tested(files: Sequence[Path]) -> Findings:
+    workers = ["-n", str(WORKERS)] if find_spec("xdist") else []  # compiling is the host's work
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, *map(str, files)]
     environment = os.environ | {"XKD_REQUIRE_GPU": "1"}
     run = subprocess.run(command, cwd=TESTS.parents[1], env=environment, capture_output=True, text=True, check=False)
     *log, last = run.stdout.strip().splitlines() or [run.stderr.strip()]
     sys.stdout.write("\n".join([*log, last, run.stderr]))
     failed = [line for line in log if line.startswith(("FAILED", "ERROR"))]
-    yield Findings(facts=[{"what": "tests of the kernels", "value": last}], wrong=failed or ([last] if run.returncode else []))
+    names = ", ".join(path.stem.removeprefix("test_") for path in files)
+    return Findings(facts=[{"tests of": names, "ended": last}], wrong=failed or ([last] if run.returncode else []))
 
 
 def masks(context: Context) -> Iterator[Findings]:
     """Masks of the GPU, bit for bit those of the CPU, and those of half the batch at a time."""
-    yield compare_masks("cuda")
+    yield compare_masks(context.torch_device)
 
 
 def compare_masks(device: str) -> Findings:
@@ -57,7 +73,7 @@ def graphs(context: Context) -> Iterator[Findings]:
 
     from xkd.benchmarks.kernel_cases import CASES, forward_and_backward, tensors
 
-    for case in (case for case in CASES if case.benchmarked):
+    for case in context.in_time(case for case in CASES if case.benchmarked):
         arguments = case.make(BATCH, torch.bfloat16, "cuda")
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -80,18 +96,18 @@ def graphs(context: Context) -> Iterator[Findings]:
 
 
 def speed(context: Context) -> Iterator[Findings]:
-    """Microseconds and shares of copy bandwidth at B = 64: eager, torch.compile, fused; `xkd bench kernels` measures all sizes."""
+    """Microseconds and shares of copy bandwidth at B = 64: fused, eager, torch.compile; `xkd bench kernels` measures all sizes."""
     import torch
 
     from xkd.benchmarks.kernel_cases import CASES
-    from xkd.benchmarks.kernels import PROVIDERS, Work, measure_case, measure_ceilings
+    from xkd.benchmarks.kernels import Work, measure_case, measure_ceilings
     from xkd.benchmarks.results import as_text
 
-    ceilings = measure_ceilings("cuda", 20)
-    for case in (case for case in CASES if case.benchmarked):
-        work = Work(case, BATCH, torch.bfloat16, "cuda", 20, ceilings)
-        for provider in PROVIDERS:
-            yield Findings(facts=[as_text(row) for row in measure_case(work, provider)])
+    ceilings = measure_ceilings(context.torch_device, ROUNDS)
+    cases = [case for case in CASES if case.benchmarked]
+    for provider, case in context.in_time(product(PROVIDERS, cases)):
+        work = Work(case, BATCH, torch.bfloat16, context.torch_device, ROUNDS, ceilings)
+        yield Findings(facts=[as_text(row) for row in measure_case(work, provider)])
 
 
 def step_gains(context: Context) -> Iterator[Findings]:

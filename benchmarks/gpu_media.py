@@ -1,4 +1,4 @@
-"""Makes and reads a small folder of test media: the same clips in several codecs and sizes, and their frames as JPEG.
+"""Makes and reads a small folder of test media: the same clips in several codecs and sizes, their frames as JPEG, and a shard.
 
 Making it needs PyAV, reading it does not: make it where PyAV is, and take the folder (some 10 MB) to the machine to be measured.
 A window moves over the two photographs that scikit-learn brings, under fresh grain, so that detail, motion and bytes are like
@@ -8,6 +8,7 @@ those of real clips.
 import argparse
 import io
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-DESCRIPTION = "media.json"
-FORMAT = 1
+DESCRIPTION, SHARDS = "media.json", "shards"
+FORMAT = 2
 NUM_FRAMES = 32
 FPS = 8
 GOP = 8
 SIZES = {128: (128, 176), 256: (256, 352)}  # short side: (height, width)
+SHARD_CODEC, SHARD_SIDE = "vp9", 128
 GRAIN = 3.0
 _ENCODERS = {
     "vp9": ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0", "lag-in-frames": "0"}),
@@ -61,10 +63,18 @@ class MediaSet:
     def num_frames(self) -> int:
         return self.description["frames"]
 
+    @property
+    def shards(self) -> Path:
+        """A shard set of one shard that holds each clip once. Raises ValueError where its codec and size were not made."""
+        self.videos(SHARD_CODEC, SHARD_SIDE)
+        return self.folder / SHARDS
+
     def videos(self, codec: str, short_side: int) -> list[np.ndarray]:
         """The encoded mp4 files, as bytes. Raises ValueError for a codec that was not made, with the reason."""
         if codec not in self.description["codecs"]:
             raise ValueError(f"{self.folder}: holds no {codec}: {self.description['not_made'].get(codec, 'it was not asked for')}")
+        if str(short_side) not in self.description["sizes"]:
+            raise ValueError(f"{self.folder}: holds no clips of short side {short_side}: they were not asked for")
         names = [_name(codec, short_side, clip) for clip in range(self.description["clips"])]
         return [np.fromfile(self.folder / name, np.uint8) for name in names]
 
@@ -105,7 +115,27 @@ def write(folder: Path, *, clips: int = 8, sizes: Sequence[int] = tuple(SIZES), 
         "jpeg_spans": spans,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description))
-    return MediaSet.open(folder)
+    media = MediaSet.open(folder)
+    if SHARD_CODEC in description["codecs"] and SHARD_SIDE in sizes:
+        _write_shard(media)
+    return media
+
+
+def _write_shard(media: MediaSet) -> None:
+    """Puts the clips, with noise for sound, into one shard."""
+    from xkd.benchmarks.random_shards import CLASSES, PROFILE, noise_wav, write_samples
+    from xkd.pipelines.convert.sample import Converted
+
+    bits, rate = np.random.Generator(np.random.PCG64(0)), PROFILE.audio.sample_rate
+    videos, folder = media.videos(SHARD_CODEC, SHARD_SIDE), media.folder / SHARDS
+    length, shape = media.num_frames * rate // FPS, (media.num_frames, *SIZES[SHARD_SIDE])
+
+    def sample(number: int) -> Converted:
+        sound = noise_wav(bits, length)
+        return Converted(f"clip-{number:06d}", CLASSES, videos[number].tobytes(), sound, b"{}", *shape, length, rate)
+
+    shutil.rmtree(folder, ignore_errors=True)
+    write_samples(folder, map(sample, range(len(videos))), num_samples=len(videos), shard_samples=len(videos))
 
 
 def frames(clip: int, height: int, width: int) -> np.ndarray:

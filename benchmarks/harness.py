@@ -49,6 +49,8 @@ class Measurement:
     cpu_s: float
     peak_mib: float | None = None
     device_mib: float | None = None
+    cpu_p20_s: float | None = None
+    cpu_p80_s: float | None = None
 
     @property
     def items_per_s(self) -> float:
@@ -102,9 +104,10 @@ def measure(
 
 
 def summarize(provider: str, readings: Sequence[Reading]) -> Iterator[Measurement]:
-    """The 20th, 50th and 80th percentile of wall time and the median of the rest, for the total and then each part."""
+    """The 20th, 50th and 80th percentile of times and the median of items, for the total and then each part."""
     for part in readings[0].wall_s:
         p20, p50, p80 = np.percentile([reading.wall_s[part] for reading in readings], [20, 50, 80])
+        cpu_p20, cpu_p50, cpu_p80 = np.percentile([reading.cpu_s[part] for reading in readings], [20, 50, 80])
         yield Measurement(
             provider=provider,
             part=part,
@@ -113,7 +116,9 @@ def summarize(provider: str, readings: Sequence[Reading]) -> Iterator[Measuremen
             wall_p20_s=float(p20),
             wall_p50_s=float(p50),
             wall_p80_s=float(p80),
-            cpu_s=float(np.median([reading.cpu_s[part] for reading in readings])),
+            cpu_s=float(cpu_p50),
+            cpu_p20_s=float(cpu_p20),
+            cpu_p80_s=float(cpu_p80),
         )
 
 

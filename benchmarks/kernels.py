@@ -21,6 +21,7 @@ from xkd.benchmarks.harness import MIB
 from xkd.benchmarks.kernel_cases import CASES, OPS, Case, differentiable, tensors
 from xkd.benchmarks.kernel_gains import gains
 from xkd.benchmarks.kernel_plots import plot
+from xkd.benchmarks.needs import NEEDS_GPU
 from xkd.benchmarks.results import Row, append_csv, as_text, markdown
 from xkd.kernels.choice import VARIABLE
 
@@ -35,13 +36,14 @@ COLUMNS = (
 )
 SHOWN = COLUMNS[2 : COLUMNS.index("cpu")]
 
+FUSED = "fused"
 # What XKD_KERNELS is set to, and what becomes of the public function.
 PROVIDERS: dict[str, tuple[str, Callable[[Callable], Callable]]] = {
     "eager": ("torch", lambda function: function),
     "compile": ("torch", partial(torch.compile, dynamic=False)),
     # Without CUDA graphs, which would copy the inputs at every call: no less for the device to do, and launches cost nothing here.
     "compile max-autotune": ("torch", partial(torch.compile, dynamic=False, mode="max-autotune-no-cudagraphs")),
-    "fused": ("triton", lambda function: function),
+    FUSED: ("triton", lambda function: function),
 }
 
 
@@ -66,7 +68,9 @@ class Work:
 
 
 def measure_case(work: Work, provider: str) -> list[dict]:
-    """A row for each part; where the provider runs out of memory, one that says so."""
+    """A row for each part; where the provider needs a GPU that is not there, or runs out of its memory, one that says so."""
+    if provider == FUSED and work.device == "cpu":
+        return [_described(work, provider, "") | {"not_measured": NEEDS_GPU}]
     torch._dynamo.reset()
     arguments = work.case.make(work.batch, work.dtype, work.device)
     variable, prepare = PROVIDERS[provider]
@@ -203,18 +207,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, help="picture to draw of the rows (.png, .svg)")
     options, rows = parser.parse_args(list(arguments or [])), []
     recorder = command.recorder("kernels", list(arguments or []))
-    providers = [name for name in options.providers if name != "fused" or device == "cuda"]
     ceilings = measure_ceilings(device, options.rounds)
     print(f"copy {ceilings.copy / 1e9:.0f} GB/s, product {ceilings.matmul / 1e12:.3g} TFLOP/s")
     for case in (case for case in CASES if case.op in options.ops and case.benchmarked):
         for batch in options.batches:
             work = Work(case, batch, DTYPES[device], device, options.rounds, ceilings)
-            found = [_row(facts, recorder.origin) for provider in providers for facts in measure_case(work, provider)]
+            found = [_row(facts, recorder.origin) for provider in options.providers for facts in measure_case(work, provider)]
             append_csv(options.csv, found, COLUMNS)
             print(markdown(found, SHOWN), flush=True)
             rows += found
     if device == "cpu":
-        print("no GPU: the fused kernels are left out, and what they gain a whole step")
+        print("no GPU: what the fused kernels gain a whole step is left out")
     elif options.step_batch:
         found = [row | recorder.origin for row in gains(options.step_batch, options.rounds)]
         path = options.csv.with_stem(f"{options.csv.stem}_gains")

@@ -1,28 +1,30 @@
 """Clips a second and CPU time a clip of loading, from shards to normalised views: ours, its stages, and other loaders."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
 
 from xkd.benchmarks import command
-from xkd.benchmarks.harness import MIB, Measurement, Round, measure
+from xkd.benchmarks.harness import MIB, Measurement, Round
+from xkd.benchmarks.needs import GPU, NOTHING
 from xkd.benchmarks.peers import PEERS, stages
-from xkd.benchmarks.peers.needs import NOTHING, Needs
 from xkd.benchmarks.peers.stages import STAGES
 from xkd.benchmarks.peers.work import SEED, Epoch, Work
-from xkd.benchmarks.results import COLUMNS, SHOWN, Recorder, Row
+from xkd.benchmarks.results import Recorder, Row
 from xkd.benchmarks.shards import given_or_natural
 from xkd.config import load
 from xkd.jobs import schemas
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.loading.stages import profile
+from xkd.pipelines.loading.trial import DECODES
 
 # What one training example holds: that of the demo, that of the method, or little.
 SMALL = {"clip_seconds": 1, "video": {"global_view": {"size": 32}, "local_view": {"size": 16, "frames": 4}}}
@@ -31,11 +33,10 @@ GEOMETRIES = {
     "default": lambda: DataConfig(train="none"),
     "small": lambda: DataConfig(train="none", audio={"num_mels": 16, "local_view": {"seconds": 0.5}}, **SMALL),
 }
-OURS = "xkd"
-PROVIDERS = {OURS: NOTHING} | {name: peer.needs for name, peer in PEERS.items()}
+OURS, OURS_ON_GPU = "xkd", "xkd gpu"
+PROVIDERS = {OURS: NOTHING, OURS_ON_GPU: GPU} | {name: peer.needs for name, peer in PEERS.items()}
 CODECS = ("vp9", "mjpeg")
 STEADY = 10  # stretches of a soak, of which the memory is recorded
-LOADER_COLUMNS = (*COLUMNS, "versions", "not_measured")
 
 
 @contextmanager
@@ -43,30 +44,16 @@ def setup(work: Work, provider: str) -> Iterator[Round]:
     """A loader, one epoch a round: it begins with nothing read ahead and ends so."""
     torch.set_num_threads(work.data.pipeline_threads)
     epochs = count()
-    with ours(work) if provider == OURS else PEERS[provider].open(work) as epoch:
+    own = {OURS: "cpu", OURS_ON_GPU: "gpu"}
+    with ours(work, own[provider]) if provider in own else PEERS[provider].open(work) as epoch:
         yield lambda lap: sum(len(views["video_global"]) for views in epoch(next(epochs)))
 
 
 @contextmanager
-def ours(work: Work) -> Iterator[Epoch]:
-    with Loader(work.shard_set, work.data, preset="pretrain", batch_size=work.batch_size, seed=SEED) as loader:
+def ours(work: Work, device: Literal["cpu", "gpu"] = "cpu") -> Iterator[Epoch]:
+    settings = {"batch_size": work.batch_size, "seed": SEED, "device": device}
+    with Loader(work.shard_set, work.data, preset="pretrain", **settings) as loader:
         yield lambda number: map(vars, loader.epoch(number))
-
-
-def available(providers: Mapping[str, Needs]) -> dict[str, str | None]:
-    """Each provider, with the reason where it cannot run here."""
-    return {name: needs.missing() for name, needs in providers.items()}
-
-
-def rows(recorder: Recorder, case: str, measurements: Sequence[Measurement], needs: Mapping[str, Needs]) -> Iterator[Row]:
-    for measurement, row in zip(measurements, recorder.rows(case, "clip", measurements), strict=True):
-        yield row | {"versions": needs.get(measurement.provider, NOTHING).versions(), "not_measured": ""}
-
-
-def absent(recorder: Recorder, case: str, provider: str, reason: str) -> Row:
-    """The row of what cannot run here."""
-    blank = dict.fromkeys(LOADER_COLUMNS, "")
-    return blank | recorder.origin | {"case": case, "unit": "clip", "provider": provider, "not_measured": reason}
 
 
 def own_stages(work: Work, rounds: int) -> list[Measurement]:
@@ -98,19 +85,15 @@ def soak(work: Work, batches: int) -> Iterator[Measurement]:
 
 def measured(work: Work, case: str, providers: Collection[str], rounds: int, recorder: Recorder) -> Iterator[Row]:
     """The rows of one piece of work: loaders, our stages, the same stages by others."""
-    wanted = {name: PROVIDERS[name] for name in providers}
-    reasons = available(wanted)
-    ready = [name for name, reason in reasons.items() if reason is None]
-    yield from rows(recorder, case, measure(partial(setup, work), ready, rounds=rounds, warmup=1, memory=True), wanted)
-    yield from (absent(recorder, case, name, reason) for name, reason in reasons.items() if reason)
+    codec = work.shard_set.manifest.video.codec
+    wanted = {name: PROVIDERS[name] for name in providers if name != OURS_ON_GPU or codec in DECODES["gpu"]}
+    measured_by = partial(command.measured, recorder, case, "clip", rounds=rounds, warmup=1)
+    device = "cuda" if OURS_ON_GPU in wanted and GPU.missing() is None else "cpu"
+    yield from measured_by(partial(setup, work), wanted, memory=True, device=device)
     if OURS in wanted and len(work.samples) >= stages.CLIPS:
-        yield from rows(recorder, case, own_stages(work, rounds), {})
+        yield from recorder.rows(case, "clip", own_stages(work, rounds))
     if len(wanted) > 1 and len(work.samples) >= stages.CLIPS:
-        needs = {name: stage.needs for name, stage in STAGES.items()}
-        reasons = available(needs)
-        ready = [name for name, reason in reasons.items() if reason is None]
-        yield from rows(recorder, case, measure(partial(stages.setup, work), ready, rounds=rounds, warmup=1), needs)
-        yield from (absent(recorder, case, name, reason) for name, reason in reasons.items() if reason)
+        yield from measured_by(partial(stages.setup, work), {name: stage.needs for name, stage in STAGES.items()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"geometry={name} {work.stored} batch={options.batch_size} threads={options.threads} workers={options.workers}"
                 )
                 if options.soak:
-                    found += rows(recorder, case, list(soak(work, options.soak)), {})
+                    found += recorder.rows(case, "clip", soak(work, options.soak))
                 else:
                     found += measured(work, case, options.providers, options.rounds, recorder)
-    command.finish(found, options.csv, columns=LOADER_COLUMNS, shown=(*SHOWN, "not_measured"))
+    command.finish(found, options.csv)
     return 0

@@ -21,11 +21,12 @@ def noise_views(config: PretrainConfig, clips: int, generator: torch.Generator) 
     return {name: torch.randn(*sizes, *shapes[shape], generator=generator) for name, (shape, sizes) in leading.items()}
 
 
-def noise_batch(config: PretrainConfig, clips: int, seed: int) -> Batch:
-    """A rank's batch of so many clips without labels."""
+def noise_batch(config: PretrainConfig, clips: int, seed: int, device: str = "cpu") -> Batch:
+    """A rank's batch of so many clips without labels, its views on the device."""
     none = torch.zeros(clips, dtype=torch.bool)
+    views = noise_views(config, clips, torch.Generator().manual_seed(seed))
     return Batch(
-        **noise_views(config, clips, torch.Generator().manual_seed(seed)),
+        **{name: view.to(device) for name, view in views.items()},
         labels=torch.full((clips,), -1),
         targets=torch.zeros(clips, 0),
         sample_ids=torch.arange(clips),

@@ -16,8 +16,10 @@ from xkd.env import environment
 _VERSIONS = ("python", "torch", "dali", "deepspeed", "av", "triton", "numpy")
 COLUMNS = (
     *("date", "benchmark", "case", "provider", "part", "unit", "rounds", "items"),
-    *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_ms_per_item", "peak_mib", "device_mib"),
+    *("wall_p20_s", "wall_p50_s", "wall_p80_s", "items_per_s", "cpu_s", "cpu_p20_s", "cpu_p80_s"),
+    *("cpu_ms_per_item", "peak_mib", "device_mib"),
     *("cpu", "cpus", "load", "gpu", *_VERSIONS, "commit", "command"),
+    *("versions", "not_measured"),  # of libraries that have no column; why there are no numbers
 )
 SHOWN = (
     "case",
@@ -30,6 +32,7 @@ SHOWN = (
     "cpu_ms_per_item",
     "peak_mib",
     "device_mib",
+    "not_measured",
 )
 
 Row = dict[str, str]
@@ -50,9 +53,20 @@ class Recorder:
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(benchmark, shlex.join(command), environment(), os.getloadavg()[0], date)
 
-    def rows(self, case: str, unit: str, measurements: Iterable[Measurement]) -> list[Row]:
-        """One row of COLUMNS for each measurement; what was not measured is empty."""
-        return [_row({**self.origin, "case": case, "unit": unit}, measurement) for measurement in measurements]
+    def rows(
+        self, case: str, unit: str, measurements: Iterable[Measurement], versions: Mapping[str, str] | None = None
+    ) -> list[Row]:
+        """One row of COLUMNS for each measurement; what was not measured is empty. `versions`: of a provider's libraries."""
+        shared = self._blank | {"case": case, "unit": unit}
+        return [shared | _measured(found) | {"versions": (versions or {}).get(found.provider, "")} for found in measurements]
+
+    def absent(self, case: str, unit: str, provider: str, reason: str) -> Row:
+        """The row of what cannot run here."""
+        return self._blank | {"case": case, "unit": unit, "provider": provider, "not_measured": reason}
+
+    @property
+    def _blank(self) -> Row:
+        return dict.fromkeys(COLUMNS, "") | self.origin
 
     @property
     def origin(self) -> Row:
@@ -100,10 +114,9 @@ def markdown(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = SHOW
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
 
 
-def _row(shared: Mapping[str, object], measurement: Measurement) -> Row:
+def _measured(measurement: Measurement) -> Row:
     derived = {name: getattr(measurement, name) for name in ("items_per_s", "cpu_ms_per_item")}
-    values = {**shared, **asdict(measurement), **derived}
-    return as_text({name: values[name] for name in COLUMNS})
+    return as_text({**asdict(measurement), **derived})
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

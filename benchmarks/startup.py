@@ -1,9 +1,5 @@
 """Seconds from the launcher's start to the end of the first training step, with a small shard set and with a large one."""
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +12,11 @@ from pathlib import Path
 from xkd.benchmarks import command
 from xkd.benchmarks.convert import Work, write_source
 from xkd.benchmarks.harness import TOTAL
+from xkd.benchmarks.launched import run_to_its_end
+from xkd.benchmarks.linked_shards import repeat_shard
 from xkd.benchmarks.random_shards import CLASSES, write_samples
 from xkd.benchmarks.results import Row, as_text, percentiles
 from xkd.pipelines.convert.sample import convert
-from xkd.pipelines.convert.shard import SHARD_SUFFIXES, write_durably
-from xkd.pipelines.shards.manifest import MANIFEST, read_manifest, totals
-from xkd.train.distributed import free_port
 
 SHARD_SAMPLES = 1000
 CLIPS = (1_000, 250_000)
@@ -44,37 +39,14 @@ def write_shard(folder: Path) -> Path:
     return write_samples(folder, samples, num_samples=SHARD_SAMPLES, shard_samples=SHARD_SAMPLES)
 
 
-def repeat_shard(shard: Path, folder: Path, clips: int) -> Path:
-    """A shard set of so many clips whose shards are links to the one of `write_shard`; returns it."""
-    manifest = read_manifest(shard)
-    (record,) = manifest.shards
-    assert clips % record.num_samples == 0, clips
-    numbers = range(clips // record.num_samples)
-    records = [record.model_copy(update={"name": f"train-{n:06d}", "begin": n * record.num_samples}) for n in numbers]
-    folder.mkdir(parents=True)
-    for copy in records:
-        for suffix in SHARD_SUFFIXES:
-            os.link(shard / f"{record.name}{suffix}", folder / f"{copy.name}{suffix}")
-    repeated = manifest.model_copy(update=totals(records, manifest.settings.profile, len(manifest.classes)))
-    write_durably(folder / MANIFEST, repeated.model_dump_json(indent=1).encode())
-    return folder
-
-
 def start(config: str, shards: Path, overrides: Sequence[str], ranks: int) -> dict[str, float]:
     """Starts a run through the deepspeed launcher and waits for its end, which comes after one step.
 
     Returns the seconds of each part and of all. Raises RuntimeError, with what the run wrote, where it fails.
     """
-    launcher = ("deepspeed.launcher.runner", "--num_accelerators", str(ranks), "--master_port", str(free_port()))
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "run"
-        fields = (f"data.train={shards}", "data.test=null", f"run_dir={run_dir}", *ONE_STEP, *overrides)
-        began = time.time()
-        done = subprocess.run(
-            [sys.executable, "-m", *launcher, "--module", "xkd.train", config, *fields], capture_output=True, text=True
-        )
-        if not (run_dir / "state.json").exists() or json.loads((run_dir / "state.json").read_text())["status"] != "done":
-            raise RuntimeError(f"the run has not taken its step:\n{done.stdout}{done.stderr}")
+        run_dir, began = Path(folder) / "run", time.time()
+        run_to_its_end(config, (f"data.train={shards}", "data.test=null", *ONE_STEP, *overrides), run_dir, ranks=ranks)
         marks = [began, *((run_dir / name).stat().st_mtime for name in MARKS.values())]
     return {TOTAL: marks[-1] - began} | {part: end - begin for part, (begin, end) in zip(MARKS, pairwise(marks), strict=True)}
 

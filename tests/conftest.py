@@ -8,8 +8,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and numpy when a test modul
 import hypothesis
 import pytest
 
-from tests.media import moving_bar, tone, write_clip
-
 # A shell ignores Ctrl-C for what it starts in the background, nohup a closed terminal, and children would inherit that; some tests
 # send theirs both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,6 +39,8 @@ def own_environment():
 @pytest.fixture(scope="session")
 def media_folder(tmp_path_factory):
     """Class folders of 12 mp4 files (H.264, AAC, 2.5 s, 16:9 and square, a bar over red or blue, a low or a high tone)."""
+    from tests.media import moving_bar, tone, write_clip  # needs PyAV, which hosts of GPUs may lack
+
     root = tmp_path_factory.mktemp("media")
     for label, (name, hue, hertz) in enumerate([("low", (200, 30, 30), 300), ("high", (30, 30, 200), 2000)]):
         for index in range(6):

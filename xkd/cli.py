@@ -16,6 +16,7 @@ EXIT_CODES = (
     "75 stopped on request after saving (start again to go on)"
 )
 BENCHMARKS = {  # module of xkd.benchmarks: what it measures
+    "all": "with each of the benchmarks, at sizes that this machine has room for",
     "checkpointing": "what checkpoints take from training",
     "communication": "bytes that each rank sends in a step at each ZeRO stage",
     "convert": "converting a clip to the form that shards store",
@@ -23,12 +24,15 @@ BENCHMARKS = {  # module of xkd.benchmarks: what it measures
     "features": "frozen features from shards, beside loading and the bare forward pass",
     "kernels": "the fused kernels, torch eager and torch.compile; what each kernel gains a step",
     "loader": "clips per second from shards to tensors",
+    "memory": "peak memory of a training step at each ZeRO stage, beside the plan's",
     "model": "CPU time of a full step, beside one that is not optimised",
     "order": "block order against global: shards touched, shuffling, time",
     "scaling": "nothing: a model of efficiency on many GPUs, from what communication measured",
+    "scale": "training steps on several ranks: ZeRO stages, DDP, and what sending takes",
     "source": "reading samples ahead of use, from fast and slow storage",
     "startup": "seconds from the launcher's start to the first step, with small and large shard sets",
     "step": "time and memory of a training step",
+    "sweep": "settings of the loader or of a step, one after another: which are fastest",
 }
 
 DATASETS = ("kinetics400", "kinetics_sound", "audioset", "vggsound", "ucf101", "hmdb51", "esc50", "fsd50k", "folder")
@@ -56,7 +60,8 @@ def avdigits(args):
 
 
 def shards_write(args):
-    names = ("dataset", "split", "profile", "codec", "audio", "workers", "limit", "shuffle", "shard_samples", "shard_bytes", "part")
+    names = ("dataset", "split", "profile", "codec", "audio", "short_side", "gop")
+    names += ("workers", "limit", "shuffle", "shard_samples", "shard_bytes", "part")
     choices = {name: getattr(args, name) for name in names}
     if args.dry_run:
         from xkd.pipelines.convert.estimate import estimate_shards
@@ -208,6 +213,19 @@ def doctor(args):
     return DONE if found.healthy else FAILED
 
 
+def plan(args):
+    from xkd.config import load
+    from xkd.plan.command import plan as make_plan
+    from xkd.plan.estimate import Form
+    from xkd.train.config import PretrainConfig
+
+    names = ("dataset_clips", "clips_per_gpu", "gpus_per_node", "gpu_tflops", "gpu_memory_gib")
+    assumed = {name: value for name in ("mfu", "network_gb_per_s") if (value := getattr(args, name)) is not None}
+    choices = {name: getattr(args, name) for name in names} | {"assumed": assumed}
+    config = load(args.config, args.overrides, {"pretrain": PretrainConfig})
+    sys.stdout.write(make_plan(config, args.config, args.gpus, form=Form(args.profile, args.codec, args.audio), **choices))
+
+
 def replay(args):
     import json
 
@@ -234,6 +252,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _count_or_share(text: str) -> float:
@@ -277,6 +305,8 @@ COMMANDS = (
             argument("--profile", default="pretrain", help="what is stored (default pretrain)"),
             argument("--codec", metavar="NAME", help="of video, in place of the profile's: vp9, h264, hevc or mjpeg"),
             argument("--audio", metavar="NAME", help="codec of sound, in place of the profile's: pcm16 or flac"),
+            argument("--short-side", type=_positive, metavar="PIXELS", help="of the pictures, in place of the profile's"),
+            argument("--gop", type=_positive, metavar="N", help="frames from one key frame to the next (default 8)"),
             _WORKERS,
             argument("--limit", type=_positive, metavar="N", help="convert the first N items only"),
             argument("--shuffle", type=int, metavar="SEED", help="another order (default: that of the names' hashes)"),
@@ -349,8 +379,42 @@ COMMANDS = (
         ),
     ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
+    Command(
+        "bench compare",
+        "say what is slower in B than in A: results, or commits run in turns",
+        partial(bench, "compare"),
+        passes_rest=True,
+    ),
+    Command("bench report", "draw the history of results and their tables, as a page", partial(bench, "report"), passes_rest=True),
     Command("demo", "run the main job on the embedded data set and write a report", demo, passes_rest=True),
     Command("config show", "print a configuration with every field", config_show, _CONFIG),
+    Command(
+        "plan",
+        "say what a pre-training run needs: storage, GB/s, memory, days",
+        plan,
+        (
+            argument(
+                "--gpus", required=True, metavar="NxNAME", help="such as 16xH100; a name that is not known lists those that are"
+            ),
+            argument(
+                "--dataset-clips", type=_positive, metavar="N", help="clips to train on (default: those of data.train's shards)"
+            ),
+            argument("--profile", default="pretrain", help="of shards that are not there yet (default pretrain)"),
+            argument("--codec", default="vp9", help="likewise, of video (default vp9)"),
+            argument("--audio", default="pcm16", help="likewise, of sound (default pcm16)"),
+            argument("--clips-per-gpu", type=_above_zero, metavar="X", help="clips/s that you have measured on one of the GPUs"),
+            argument(
+                "--mfu", type=_above_zero, metavar="SHARE", help="else: the share of a GPU's peak that is reached (default 0.35)"
+            ),
+            argument("--gpus-per-node", type=_positive, metavar="N", help="(default 8)"),
+            argument(
+                "--gpu-tflops", type=_above_zero, metavar="X", help="of a GPU, in bfloat16, dense (default: the data sheet's)"
+            ),
+            argument("--gpu-memory-gib", type=_above_zero, metavar="X", help="of a GPU (default: the data sheet's)"),
+            argument("--network-gb-per-s", type=_above_zero, metavar="X", help="of all adapters of a node (default 320)"),
+            *_CONFIG,
+        ),
+    ),
     Command(
         "replay",
         "do one step of a run again: its clips, views, masks, losses",

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 
-from xkd.benchmarks.peers.needs import TORCH, Needs
+from xkd.benchmarks.needs import TORCH, Needs
 from xkd.benchmarks.peers.work import Epoch, Work
 
 

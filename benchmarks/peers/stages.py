@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from xkd.benchmarks.harness import Round
-from xkd.benchmarks.peers.needs import NOTHING, TORCH, Needs
+from xkd.benchmarks.needs import NOTHING, TORCH, Needs
 from xkd.benchmarks.peers.webdataset import decode_with_pyav, decode_with_torchcodec
 from xkd.benchmarks.peers.work import SEED, Work
 from xkd.pipelines.samples.source import Example, Source

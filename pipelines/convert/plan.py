@@ -56,6 +56,8 @@ def make_plan(
     profile: str,
     codec: str | None = None,
     audio: str | None = None,
+    short_side: int | None = None,
+    gop: int | None = None,
     limit: int | None = None,
     shuffle: int | None = None,
     shard_samples: int = SHARD_SAMPLES,
@@ -68,7 +70,7 @@ def make_plan(
         raise ValueError(f"dataset: {dataset!r} is not one of {', '.join(DATASETS)}")
     if part and not 1 <= part[0] <= part[1]:
         raise ValueError(f"part: {part[0]}/{part[1]} is not one of 1/{part[1]} to {part[1]}/{part[1]}")
-    form = make_profile(profile, codec=codec, audio=audio)
+    form = make_profile(profile, codec=codec, audio=audio, short_side=short_side, gop=gop)
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder; SOURCE is a folder of class folders of media files, or of a known data set")
     described_as = source.resolve().name

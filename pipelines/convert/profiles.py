@@ -16,16 +16,33 @@ def _profile(name: str, short_side: int, codec: str = "vp9") -> Profile:
 PROFILES = {profile.name: profile for profile in (_profile("pretrain", short_side=128), _profile("finetune", short_side=256))}
 
 
-def make_profile(name: str, *, codec: str | None = None, audio: str | None = None) -> Profile:
-    """A profile of the table, with another video or audio codec if asked for; ValueError for a name that is not known."""
+LEAST_SIDE = 128  # of what NVDEC decodes
+
+
+def make_profile(
+    name: str,
+    *,
+    codec: str | None = None,
+    audio: str | None = None,
+    short_side: int | None = None,
+    gop: int | None = None,
+) -> Profile:
+    """A profile of the table, with another codec, size (pixels) or group of pictures (frames) if asked for.
+
+    Raises ValueError for a name that is not known, and for a size or a group that cannot be had.
+    """
     for option, value, table in (("profile", name, PROFILES), ("codec", codec, CODECS), ("audio", audio, AUDIO_CODECS)):
         if value is not None and value not in table:
             raise ValueError(f"{option}: {value!r} is not one of {', '.join(table)}")
     profile = PROFILES[name]
-    if codec is not None:
-        profile = profile.model_copy(
-            update={"video": profile.video.model_copy(update={"codec": codec, "quality": CODECS[codec].quality})}
+    multiple = profile.video.multiple
+    if short_side is not None and (short_side < LEAST_SIDE or short_side % multiple):
+        raise ValueError(
+            f"short_side: {short_side} is not a multiple of {multiple} from {LEAST_SIDE} on, as NVDEC needs: take 128, 160, 256"
         )
-    if audio is not None:
-        profile = profile.model_copy(update={"audio": profile.audio.model_copy(update={"codec": audio})})
-    return profile
+    if gop is not None and gop < 1:
+        raise ValueError(f"gop: {gop} is not at least 1 frame, from one key frame to the next")
+    changed = {"codec": codec, "quality": codec and CODECS[codec].quality, "short_side": short_side, "gop": gop}
+    video = profile.video.model_copy(update={field: value for field, value in changed.items() if value is not None})
+    sound = profile.audio.model_copy(update={"codec": audio} if audio else {})
+    return profile.model_copy(update={"video": video, "audio": sound})

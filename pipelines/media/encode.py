@@ -62,7 +62,7 @@ def encode_video(
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(CODECS[codec].encoder, rate=fps)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.options = _options(CODECS[codec], gop=gop, quality=quality)
+        stream.options = encoder_options(CODECS[codec], gop=gop, quality=quality)
         for frame in frames:
             frame.pts, frame.time_base = count, Fraction(1, fps)
             frame.pict_type = av.video.frame.PictureType.NONE  # else the encoder repeats the source's key frames
@@ -72,7 +72,8 @@ def encode_video(
     return buffer.getvalue(), count
 
 
-def _options(codec: Codec, *, gop: int, quality: int) -> dict[str, str]:
+def encoder_options(codec: Codec, *, gop: int, quality: int) -> dict[str, str]:
+    """FFmpeg's options of an encoder, by name: one thread, a key frame every `gop` frames."""
     fixed = {name: value.format(gop=gop) for name, value in codec.options.items()}
     return {**fixed, **dict.fromkeys(codec.quality_options, str(quality)), "g": str(gop), "keyint_min": str(gop), "threads": "1"}
 

@@ -78,6 +78,14 @@ def missing_device() -> str | None:
     return None if count.value else "the CUDA driver lists no device"
 
 
+def device_count() -> int:
+    """CUDA devices that this process may use. Raises DriverError, and OSError where there is no driver."""
+    cuda, count = ctypes.CDLL(CUDA_LIBRARY), ctypes.c_int()
+    _call(cuda.cuInit, 0)
+    _call(cuda.cuDeviceGetCount, ctypes.byref(count))
+    return count.value
+
+
 def cuda_version() -> tuple[int, int]:
     """The newest CUDA that the driver runs, (major, minor). Raises DriverError, and OSError where there is no driver."""
     cuda, version = ctypes.CDLL(CUDA_LIBRARY), ctypes.c_int()

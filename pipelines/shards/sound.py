@@ -6,7 +6,6 @@ from zlib import crc32
 
 import numpy as np
 
-from xkd.pipelines.media.encode import decode_flac
 from xkd.pipelines.shards.index import Sample
 from xkd.pipelines.shards.read import DamagedSample, Extent, Raw, UnreadableFile, absent, audio_extent, check_audio
 
@@ -31,6 +30,8 @@ def flac_extent(sample: Sample, start: int, count: int) -> Extent:
 
 
 def check_flac(sample: Sample, start: int, count: int, data: Raw) -> np.ndarray:
+    from xkd.pipelines.media.encode import decode_flac  # needs PyAV, which loading anything else does not
+
     audio = sample.audio
     if isinstance(data, UnreadableFile):
         raise DamagedSample(sample, "audio", audio.offset, f"cannot be read: {data}") from data

@@ -5,10 +5,15 @@ import psutil
 import pytest
 
 from tests.media import moving_bar, write_clip
-from xkd.benchmarks.convert import PROVIDERS, Work, main, setup, soak, staged, write_source
+from xkd.benchmarks.convert import FFMPEG, NEEDS, PROVIDERS, Work, main, setup, soak, staged, write_source
 from xkd.benchmarks.harness import measure
+from xkd.benchmarks.needs import NOTHING
+from xkd.benchmarks.peers import ffmpeg
 from xkd.benchmarks.results import read_csv
 from xkd.pipelines.convert.sample import convert
+from xkd.pipelines.media.encode import AUDIO_CODECS, decoded_shape
+
+ABLE = [name for name in PROVIDERS if NEEDS.get(name, NOTHING).missing() is None]
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +23,20 @@ def source(tmp_path_factory):
 
 
 def test_every_provider_does_its_rounds(source):
-    total = [
-        row for row in measure(partial(setup, Work(source, clips=2)), list(PROVIDERS), rounds=1, warmup=0) if row.part == "total"
-    ]
-    assert [(row.provider, row.items) for row in total] == [(name, 2) for name in PROVIDERS]
+    found = measure(partial(setup, Work(source, clips=2)), ABLE, rounds=1, warmup=0)
+    assert [(row.provider, row.items) for row in found if row.part == "total"] == [(name, 2) for name in ABLE]
+
+
+@pytest.mark.skipif(FFMPEG not in ABLE, reason="there is no program ffmpeg")
+@pytest.mark.parametrize("form", [("pretrain", "vp9", "pcm16"), ("finetune", "h264", "flac"), ("pretrain", "mjpeg", "pcm16")])
+def test_ffmpeg_writes_pictures_and_sound_of_the_converters_size_and_rate(source, form, tmp_path):
+    work = Work(source, *form)
+    whole = convert(work.item, work.profile)
+    video, audio = ffmpeg.convert(source, work.profile, (whole.height, whole.width), tmp_path)
+    assert decoded_shape(video.read_bytes()) == (whole.frames, whole.height, whole.width)
+    samples, rate = AUDIO_CODECS[work.audio].decode(audio.read_bytes())
+    assert rate == whole.audio_rate
+    assert abs(len(samples) - whole.audio_samples) < rate / 10
 
 
 @pytest.mark.parametrize("form", [("pretrain", "vp9", "pcm16"), ("finetune", "h264", "flac")])

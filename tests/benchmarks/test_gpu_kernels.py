@@ -1,6 +1,9 @@
+import pytest
 import torch
 
-from xkd.benchmarks.gpu_kernels import TESTS, compare_masks
+from xkd.benchmarks.findings import Context
+from xkd.benchmarks.gpu_kernels import FIRST_TESTS, PROVIDERS, TESTS, _tested, compare_masks, speed
+from xkd.benchmarks.kernel_cases import CASES
 from xkd.kernels import random_mask as module
 
 
@@ -24,4 +27,21 @@ def test_masks_that_differ_in_one_bit_are_found(monkeypatch):
 
 
 def test_the_kernels_tests_are_where_the_check_looks():
-    assert (TESTS / "fused" / "test_step.py").is_file()
+    assert all((TESTS / "fused" / f"test_{name}.py").is_file() for name in FIRST_TESTS)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(torch.cuda.is_available(), reason="without a GPU they fail for sure")
+def test_tests_of_kernels_that_fail_are_wrong_by_name():
+    findings = _tested([TESTS / "fused" / "test_devices.py"])
+    assert findings.facts[0]["tests of"] == "devices"
+    assert findings.wrong
+    assert all(line.startswith(("FAILED", "ERROR")) for line in findings.wrong)
+
+
+def test_the_speed_of_the_first_kernel_is_measured_on_a_cpu_too():
+    context = Context(None, recorder=None, end=0, device="cpu")
+    (findings,) = speed(context)
+    assert findings.wrong == []
+    assert findings.facts[0]["provider"] == PROVIDERS[0]
+    assert context.left_out[0].startswith(f"{len(PROVIDERS) * sum(case.benchmarked for case in CASES) - 1} of ")

@@ -54,12 +54,34 @@ def test_a_codec_whose_encoder_is_missing_is_left_out_and_its_absence_told(tmp_p
         media.videos("hevc", 128)
 
 
+def test_a_codec_that_the_shard_needs_and_is_missing_is_told(tmp_path):
+    media = gpu_media.write(tmp_path, clips=1, sizes=(128,), codecs=("mjpeg",))
+    with pytest.raises(ValueError, match="holds no vp9: it was not asked for"):
+        _ = media.shards
+    with pytest.raises(ValueError, match="holds no clips of short side 256"):
+        media.videos("mjpeg", 256)
+
+
+WITHOUT_PYAV = "import sys; sys.modules['av'] = None\n"
+
+
 def test_media_are_read_and_checks_are_listed_without_pyav(media):
-    script = (
-        "import sys; sys.modules['av'] = None\n"
+    script = WITHOUT_PYAV + (
         "from xkd.benchmarks import decode, gpu_check, gpu_media, harness, results\n"
         f"media = gpu_media.MediaSet.open({str(media)!r})\n"
         "assert len(media.videos('vp9', 128)) == len(media.pictures(128)) == 2\n"
-        "with gpu_check.media_folder(None) as made: assert made is None\n"
+        "with gpu_check.media_folder(None, ['loader-clips']) as made: assert made is None\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.long  # imports all that trains
+def test_clips_are_loaded_to_train_on_without_pyav(media):
+    script = WITHOUT_PYAV + (
+        "import xkd.train.run, xkd.train.pretraining\n"
+        "from pathlib import Path\n"
+        "from xkd.benchmarks.gpu_loader import shards_of, views_by_sample\n"
+        f"with shards_of(Path({str(media)!r}), 4) as shards:\n"
+        "    assert sorted(views_by_sample(shards, 'cpu', {'batch_size': 2})) == [0, 1, 2, 3]\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

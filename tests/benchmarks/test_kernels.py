@@ -53,15 +53,21 @@ def test_one_op_can_be_left_to_torch_for_a_while():
     assert mmd.use_triton is kept
 
 
+def partition(rows):
+    """Rows of other providers, and of the fused kernels."""
+    return [[row for row in rows if (row["provider"] == "fused") == fused] for fused in (False, True)]
+
+
 @pytest.mark.long
-def test_the_command_times_eager_and_compile_here_and_says_that_it_leaves_the_fused_out(tmp_path):
+def test_the_command_times_eager_and_compile_here_and_has_a_row_for_the_fused(tmp_path):
     arguments = ["--ops", "distill_ce", "--batches", "1", "2", "--rounds", "3", "--csv", str(tmp_path / "rows.csv")]
     providers = ["--providers", "eager", "compile", "fused", "--plot", str(tmp_path / "plot.png")]
     command = [sys.executable, "-m", "xkd", "bench", "kernels", *arguments, *providers]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert "the fused kernels are left out" in result.stdout
-    rows = read_csv(tmp_path / "rows.csv")
+    assert "no GPU: what the fused kernels gain a whole step is left out" in result.stdout
+    rows, fused = partition(read_csv(tmp_path / "rows.csv"))
+    assert [(row["batch"], row["not_measured"], row["p50_us"]) for row in fused] == [(size, "needs a GPU", "") for size in "12"]
     assert {row["provider"] for row in rows} == {"eager", "compile"}
     assert {row["part"] for row in rows} == {"forward", "backward", "both"}
     assert all(0 < float(row["p20_us"]) <= float(row["p50_us"]) <= float(row["p80_us"]) for row in rows)

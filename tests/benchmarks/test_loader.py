@@ -5,11 +5,11 @@ import pytest
 
 from xkd.benchmarks import loader, peers
 from xkd.benchmarks.harness import measure
-from xkd.benchmarks.loader import GEOMETRIES, LOADER_COLUMNS, setup, soak
+from xkd.benchmarks.loader import GEOMETRIES, setup, soak
 from xkd.benchmarks.peers import Peer
-from xkd.benchmarks.peers.needs import Needs
+from xkd.benchmarks.needs import Needs
 from xkd.benchmarks.peers.work import Work
-from xkd.benchmarks.results import read_csv
+from xkd.benchmarks.results import COLUMNS, read_csv
 from xkd.benchmarks.shards import given_or_made
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -76,7 +76,7 @@ def test_committed_results_say_where_they_come_from():
     rows = read_csv(RESULTS / "loader.csv")
     assert rows
     for row in rows:
-        assert tuple(row) == LOADER_COLUMNS
+        assert tuple(row) == COLUMNS
         assert all(row[name] for name in ("date", "cpu", "commit", "command"))
         assert bool(row["cpu_ms_per_item"]) != bool(row["not_measured"])
         assert not row["commit"].endswith("-dirty")

@@ -6,7 +6,7 @@ import torch
 
 from xkd.benchmarks.loader import PROVIDERS, ours
 from xkd.benchmarks.peers import PEERS
-from xkd.benchmarks.peers.needs import Needs
+from xkd.benchmarks.needs import Needs
 from xkd.benchmarks.peers.work import Work
 from xkd.benchmarks.shards import given_or_made
 from xkd.pipelines.config import DataConfig

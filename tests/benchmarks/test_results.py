@@ -1,9 +1,13 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from xkd.benchmarks import command
 from xkd.benchmarks.harness import Measurement
+from xkd.benchmarks.needs import GPU, NOTHING, Needs
 from xkd.benchmarks.results import COLUMNS, Recorder, append_csv, markdown, read_csv
+from xkd.env import gpu_names
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TOTAL = Measurement("ours", "total", 3, 8.0, 0.1, 0.2, 0.4, 0.3, peak_mib=12.5)
@@ -33,6 +37,21 @@ def test_a_row_says_what_was_measured_and_on_what(recorder):
     assert all(row[name] for name in ("date", "cpu", "cpus", "load", "python", "torch", "numpy"))
 
 
+def test_what_cannot_run_has_a_row_with_the_reason_and_no_numbers(recorder):
+    def setup(provider):
+        assert provider == "ours"
+        return nullcontext(lambda lap: 1)
+
+    providers = {"ours": NOTHING, "absent": Needs({"no_such_module": "No-Such"}), "gpu": GPU}
+    found = command.measured(recorder, "batch=8", "clip", setup, providers, rounds=1)
+    reasons = {row["provider"]: row["not_measured"] for row in found}
+    assert reasons["ours"] == ""
+    assert reasons["absent"] == "No-Such: No module named 'no_such_module'"
+    if not gpu_names():
+        assert reasons["gpu"] == "needs a GPU"
+    assert all(set(row) == set(COLUMNS) and bool(row["items_per_s"]) != bool(row["not_measured"]) for row in found)
+
+
 def test_rows_are_appended_below_one_header(recorder, tmp_path):
     path, rows = tmp_path / "results" / "loader.csv", recorder.rows("batch=8", "clip", [TOTAL, PART])
     append_csv(path, rows[:1])
@@ -49,7 +68,7 @@ def test_a_file_with_other_columns_is_left_alone_and_named(recorder, tmp_path):
     assert path.read_text() == "date,benchmark,speed\n"
 
 
-@pytest.mark.parametrize("benchmark", ["convert", "decode", "step"])
+@pytest.mark.parametrize("benchmark", ["convert", "decode", "features", "loader", "model", "source", "step"])
 def test_committed_results_say_where_they_come_from(benchmark):
     rows = read_csv(RESULTS / f"{benchmark}.csv")
     assert rows

@@ -64,12 +64,23 @@ def test_overheads_are_shares_of_the_whole_step():
 
 @pytest.mark.long
 def test_the_command_times_every_part_of_real_steps(tmp_path):
-    command = [sys.executable, "-m", "xkd", "bench", "step", "--rounds", "1", "--steps", "2", "--csv", str(tmp_path / "rows.csv")]
-    command += ["train.global_batch=4", "train.accumulation=2", "loss.align_group=2"]
+    command = [sys.executable, "-m", "xkd", "bench", "step", "--rounds", "1", "--steps", "2"]
+    command += [
+        "--providers",
+        "deepspeed",
+        "ddp",
+        "--csv",
+        str(tmp_path / "rows.csv"),
+        "train.global_batch=4",
+        "train.accumulation=2",
+        "loss.align_group=2",
+    ]
     done = subprocess.run(
         command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    total, *parts = read_csv(tmp_path / "rows.csv")
+    rows = read_csv(tmp_path / "rows.csv")
+    (total, *parts), of_ddp = ([row for row in rows if row["provider"] == name] for name in ("deepspeed", "ddp"))
+    assert [row["part"] for row in of_ddp] == [row["part"] for row in (total, *parts)]
     assert [row["part"] for row in parts] == ["forward", "backward", "average numbers", "clip", "optimizer", *OVERHEADS[2:]]
     assert float(total["items"]) == 8
     assert all(float(row["wall_p50_s"]) > 0 for row in parts)

@@ -1,7 +1,7 @@
 """One optimisation step of a task on every rank."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 import torch
@@ -28,9 +28,9 @@ class NonFinite(Stopped):
 class Trainer:
     """A task and its engine; `step` is one optimisation step on this rank's clips."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, open_engine: Callable[..., Engine] = Engine):
         self.task, self.config, self.place, self.model = task, task.config, task.place, task.model
-        self.engine = Engine(self.model, task.param_groups(), self.config, self.place.world_size)
+        self.engine = open_engine(self.model, task.param_groups(), self.config, self.place.world_size)
         self.averages = ema.Averages(task.averages(), self.engine.zero)
         named = trained(self.model)
         self._params = list(named.values())

@@ -18,6 +18,12 @@ def test_a_profile_asked_for_by_name_alone_is_the_one_of_the_table(name):
     assert make_profile(name) == PROFILES[name]
 
 
+def test_a_profile_takes_another_size_and_group_of_pictures_and_keeps_the_rest():
+    found, usual = make_profile("pretrain", short_side=160, gop=40), PROFILES["pretrain"]
+    assert found.video == usual.video.model_copy(update={"short_side": 160, "gop": 40})
+    assert (found.name, found.audio) == (usual.name, usual.audio)
+
+
 @pytest.mark.parametrize("audio", AUDIO_CODECS)
 def test_the_suffix_of_a_sound_is_that_of_the_manifest(audio):
     assert make_profile("pretrain", audio=audio).audio.extension == AUDIO_CODECS[audio].extension
@@ -29,8 +35,11 @@ def test_the_suffix_of_a_sound_is_that_of_the_manifest(audio):
         ({"name": "small"}, "profile: 'small' is not one of pretrain, finetune"),
         ({"name": "pretrain", "codec": "av1"}, "codec: 'av1' is not one of vp9, h264, hevc, mjpeg"),
         ({"name": "pretrain", "audio": "mp3"}, "audio: 'mp3' is not one of pcm16, flac"),
+        ({"name": "pretrain", "short_side": 96}, "short_side: 96 is not a multiple of 16 from 128 on"),
+        ({"name": "pretrain", "short_side": 200}, "short_side: 200 is not a multiple of 16 from 128 on"),
+        ({"name": "pretrain", "gop": 0}, "gop: 0 is not at least 1 frame"),
     ],
 )
-def test_an_unknown_name_is_an_error_that_lists_the_known_ones(arguments, message):
+def test_what_no_profile_can_have_is_an_error_that_says_what_it_can(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_profile(**arguments)
