@@ -40,7 +40,14 @@ def load(path: str | Path, overrides: Sequence[str], schemas: Mapping[str, type[
     Raises ConfigError with all errors found.
     """
     path = locate(path)
-    tree = merge(read_with_base(path), parse_overrides(overrides))
+    return validate(merge(read_with_base(path), parse_overrides(overrides)), path, schemas)
+
+
+def validate(tree: dict, path: Path, schemas: Mapping[str, type[BaseModel]]) -> BaseModel:
+    """The configuration that a merged tree holds; `path` names the values that no file or command line has set.
+
+    Raises ConfigError with all errors found.
+    """
     job = find(tree, ("job",))
     if not isinstance(job, Value):
         raise ConfigError(f"{path}: job: is missing; set it to {' or '.join(schemas)}")
