@@ -15,7 +15,7 @@ NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
 FEATURES = {"xkd.features", "xkd.neighbours"}
 RUNNING = NETWORK | FEATURES | {"xkd.train", "xkd.pipelines"}
 COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
-COMMANDS |= {"xkd.doctor", "xkd.launch"}
+COMMANDS |= {"xkd.doctor", "xkd.launch", "xkd.study"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
 MAY_IMPORT = {
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "xkd.eval": RUNNING | {"xkd.eval", "xkd.release"},
     "xkd.visualize": RUNNING | {"xkd.eval"},
     "xkd.report": RUNNING | {"xkd.eval", "xkd.visualize"},
+    "xkd.study": RUNNING | {"xkd.eval", "xkd.study"},
     "xkd.cli": COMMANDS,
     "xkd.jobs": COMMANDS,
     "xkd.demo": COMMANDS,

@@ -129,7 +129,7 @@ def evaluate(args):
     from xkd.config import load
     from xkd.jobs import schemas
 
-    config = load(args.config, args.overrides, {job: schema for job, schema in schemas().items() if job != "pretrain"})
+    config = load(args.config, args.overrides, {job: schema for job, schema in schemas().items() if job not in ("pretrain", "study")})
     from xkd.eval.results import report
 
     if config.job == "eval":
@@ -169,6 +169,29 @@ def report(args):
     from xkd.eval.results_report import write_results_report
 
     sys.stdout.write(write_results_report(args.paths, args.out))
+
+
+def study(args):
+    from xkd.study.plan import find_cell, load_cells
+
+    planned, cells = load_cells(args.config, args.overrides)
+    if args.cell:
+        from xkd.study.cell import run_cell
+
+        return run_cell(find_cell(cells, args.cell))
+    from xkd.study.table import tables, write_into
+
+    code = DONE
+    if not args.table:
+        from xkd.study.run import run_study
+
+        arguments = [args.config, *args.overrides]
+        code = run_study(cells, arguments, args.workers or 1, lambda line: sys.stdout.write(f"{line}\n") and sys.stdout.flush())
+    text = tables(planned, cells)
+    if args.into:
+        write_into(args.into, Path(args.config).stem, text)
+    sys.stdout.write(f"{text}\n")
+    return code
 
 
 def bench(name, args):
@@ -346,6 +369,18 @@ COMMANDS = (
             argument("--backbone", choices=("student", "teacher"), help="of a run: encoders to evaluate (default student)"),
             argument("--supervised-epochs", type=int, metavar="N", help="of a run: epochs of the supervised net (default 12)"),
             argument("--seed", type=int, help="of a run: of untrained and supervised nets, and cross-validation (default 0)"),
+        ),
+    ),
+    Command(
+        "study",
+        "train and evaluate what is left of a study, and show its tables",
+        study,
+        (
+            *_CONFIG,
+            argument("--workers", type=_positive, metavar="N", help="cells at once, on a core each (default 1)"),
+            argument("--cell", metavar="ROW-seedN", help="this cell alone, in this process"),
+            argument("--table", action="store_true", help="start nothing: the tables of what is finished"),
+            argument("--into", type=Path, metavar="FILE.md", help="put the tables between the marks of the study in this document"),
         ),
     ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
