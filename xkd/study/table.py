@@ -60,7 +60,7 @@ def write_into(file: Path, name: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{file}: has no lines {begin.strip()!r} and {end!r}, between which the tables are written: add them")
-    file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    file.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
 
 
 def difference(records: Records, row: str, against: str, score: str) -> Spread | None:
