@@ -16,7 +16,7 @@ FENCE = re.compile(r"^```[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("apptainer", "deepspeed", "make", "pip", "python", "python3", "sbatch", "srun", "torchrun", "touch", "uv", "xkd")
 OPTIONAL = re.compile(r"\[section\.key=value \.\.\.\]")
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
-# What a command needs that a test does not have, as its comment or the first line of its block says.
+# What a command needs that a test does not have, as its comment says, or one that begins its block.
 NEEDS = re.compile(r"\[(GPU|cluster|internet|data set|long)\]")
 # What the documents leave for users to fill in.
 PLACEHOLDERS = {
@@ -52,7 +52,7 @@ def commands(document: Path) -> Iterator[Command]:
     """All commands in the document's fenced blocks."""
     for block in FENCE.findall(document.read_text()):
         lines = block.replace("\\\n", " ").splitlines()
-        of_all = NEEDS.search(lines[0]) if lines and lines[0].startswith("#") else None
+        of_all = next((NEEDS.search(line) for line in lines[:2] if line.startswith("# [")), None)
         shown = any(line.startswith("$ ") for line in lines)
         for line in lines:
             text, comment = re.fullmatch(r"(.*?)(?:(?:^|\s+)(#.*))?", line).groups()
