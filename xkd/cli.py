@@ -129,7 +129,9 @@ def evaluate(args):
     from xkd.config import load
     from xkd.jobs import schemas
 
-    config = load(args.config, args.overrides, {job: schema for job, schema in schemas().items() if job not in ("pretrain", "study")})
+    config = load(
+        args.config, args.overrides, {job: schema for job, schema in schemas().items() if job not in ("pretrain", "study")}
+    )
     from xkd.eval.results import report
 
     if config.job == "eval":
@@ -231,17 +233,30 @@ def doctor(args):
     return DONE if found.healthy else FAILED
 
 
+def visualize(args):
+    import json
+
+    from xkd.config import from_overrides
+    from xkd.visualize.run import VisualizeConfig
+    from xkd.visualize.run import visualize as draw
+
+    given = {"checkpoint": args.run, "samples": args.samples, "out": args.out}
+    fields = [f"{name}={json.dumps(value, default=str)}" for name, value in given.items() if value is not None]
+    sys.stdout.write("".join(f"{line}\n" for line in draw(from_overrides([*fields, *args.overrides], VisualizeConfig))))
+
+
 def replay(args):
     import json
 
+    from xkd.pipelines.inspect.preview import save
     from xkd.train.replay import replay as do_again
-    from xkd.visualize import step_sheet
+    from xkd.visualize.step import step_sheet
 
     out = args.out or args.run / "replay" / f"step-{args.step:06d}"
     found = do_again(args.run, args.step, out, args.overrides, args.most_steps)
     out.mkdir(parents=True, exist_ok=True)
     (out / "step.json").write_text(json.dumps(found.facts(), indent=2) + "\n")
-    step_sheet(found.batch, found.hidden, found.titles(), found.worst(args.samples), found.config.data, out / "views.png")
+    save(step_sheet(found.batch, found.hidden, found.titles(), found.worst(args.samples), found.config.data), out / "views.png")
     sys.stdout.write(f"{found.told()}\n{out}/step.json, views.png\n")
     return DONE if found.agrees else FAILED
 
@@ -270,10 +285,8 @@ _WORKERS = argument("--workers", type=_positive, metavar="N", help="processes (d
 _FOLDER = argument("folder", metavar="DIR", type=Path, help="shard folder")
 # The deepspeed launcher passes it; the environment variable LOCAL_RANK, which is read, says the same.
 _LOCAL_RANK = argument("--local_rank", type=int, help=argparse.SUPPRESS)
-_CONFIG = (
-    argument("config", metavar="CONFIG", help="yaml file, or its path below configs/"),
-    argument("overrides", metavar="section.key=value", nargs="*", help="replaces a field of the file"),
-)
+_OVERRIDES = argument("overrides", metavar="section.key=value", nargs="*", help="gives a field another value")
+_CONFIG = (argument("config", metavar="CONFIG", help="yaml file, or its path below configs/"), _OVERRIDES)
 
 COMMANDS = (
     Command(
@@ -372,6 +385,17 @@ COMMANDS = (
         ),
     ),
     Command(
+        "visualize",
+        "draw reconstructions, attention, a map of features and training curves",
+        visualize,
+        (
+            argument("run", metavar="RUN", help="a run directory, or whatever `xkd eval` takes as checkpoint"),
+            argument("--samples", type=_positive, metavar="N", help="clips to draw (default 4)"),
+            argument("--out", type=Path, metavar="DIR", help="folder to write (default RUN/pictures)"),
+            _OVERRIDES,
+        ),
+    ),
+    Command(
         "study",
         "train and evaluate what is left of a study, and show its tables",
         study,
@@ -400,7 +424,7 @@ COMMANDS = (
             argument(
                 "--most-steps", type=_positive, default=1000, metavar="N", help="steps to be done again before it (default 1000)"
             ),
-            _CONFIG[1],
+            _OVERRIDES,
         ),
     ),
     Command("env", "print what a report of a bug needs: versions, hardware, commit, variables", env),
@@ -410,7 +434,7 @@ COMMANDS = (
         doctor,
         (
             argument("config", metavar="CONFIG", nargs="?", help="of the run: yaml file, or its path below configs/"),
-            *_CONFIG[1:],
+            _OVERRIDES,
             _LOCAL_RANK,
         ),
     ),

@@ -28,12 +28,13 @@ READ_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Encoders by modality; `heads` too where the checkpoint has them. `data` is how they were trained, or the method's."""
+    """Encoders by modality; `heads`, and the whole net, where the checkpoint has them. `data`: as in training, or the method's."""
 
     encoders: dict[Modality, Encoder]
     heads: dict[Modality, nn.Module]
     data: DataConfig
     facts: dict  # for the results: where they are from, with a checksum
+    net: XKD | None = None
 
 
 def open_subject(config: Subject) -> Evaluated:
@@ -97,7 +98,7 @@ def _of_network(net: XKD, data: DataConfig, config: Subject, facts: dict) -> Eva
     parts = {modality: getattr(net, f"{modality}_{config.backbone}") for modality in config.dataset.modalities}
     encoders = {modality: part.encoder for modality, part in parts.items()}
     heads = {modality: part.head for modality, part in parts.items()}
-    return Evaluated(encoders, heads, data, _facts(config, encoders) | facts)
+    return Evaluated(encoders, heads, data, _facts(config, encoders) | facts, net)
 
 
 def _of_files(files: dict[Modality, tuple[Path, str | None]], config: Subject) -> Evaluated:
