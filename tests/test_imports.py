@@ -16,7 +16,7 @@ FEATURES = {"xkd.features", "xkd.neighbours"}
 PICTURES = {"xkd.visualize"}
 RUNNING = NETWORK | FEATURES | PICTURES | {"xkd.train", "xkd.pipelines"}
 COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize.run", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
-COMMANDS |= {"xkd.doctor", "xkd.launch", "xkd.study"}
+COMMANDS |= {"xkd.doctor", "xkd.launch", "xkd.study", "xkd.encoder", "xkd.export"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
 MAY_IMPORT = {
@@ -27,13 +27,16 @@ MAY_IMPORT = {
     "xkd.model": NETWORK,
     "xkd.losses": NETWORK,
     "xkd.release": NETWORK | {"xkd.release"},
+    "xkd": FOUNDATION | {"xkd.encoder"},
+    "xkd.encoder": NETWORK | {"xkd.encoder", "xkd.release", "xkd.pipelines"},
+    "xkd.export": RUNNING | {"xkd.export", "xkd.encoder", "xkd.eval", "xkd.release"},
     "xkd.features": {"xkd.pipelines"},
     "xkd.neighbours": set(),
     "xkd.train": RUNNING,
     "xkd.launch": RUNNING | {"xkd.launch", "xkd.jobs"},
     "xkd.doctor": RUNNING | {"xkd.doctor"},
     "xkd.doctor.__main__": COMMANDS,
-    "xkd.eval": RUNNING | {"xkd.eval", "xkd.release"},
+    "xkd.eval": RUNNING | {"xkd.eval", "xkd.encoder", "xkd.release"},
     "xkd.visualize": NETWORK | FEATURES | PICTURES | {"xkd.pipelines"},
     "xkd.visualize.run": RUNNING | {"xkd.eval", "xkd.visualize.run"},
     "xkd.report": RUNNING | {"xkd.eval"},

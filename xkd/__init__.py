@@ -26,5 +26,12 @@ class _CheckoutFinder:
         return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
 
 
+def load_encoder(folder: str | Path):
+    """The encoders that `xkd export` wrote to a folder; see `xkd.encoder.load`, which is imported only now."""
+    from xkd.encoder.load import load_encoder
+
+    return load_encoder(folder)
+
+
 if (_CHECKOUT / "setup.py").exists():
     sys.meta_path.insert(0, _CheckoutFinder)

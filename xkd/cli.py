@@ -233,6 +233,18 @@ def doctor(args):
     return DONE if found.healthy else FAILED
 
 
+def export(args):
+    import json
+
+    from xkd.config import from_overrides
+    from xkd.export.config import ExportConfig
+    from xkd.export.run import export as write
+
+    config = from_overrides([f"checkpoint={json.dumps(args.run)}", *args.overrides], ExportConfig)
+    files = [entry.file for entry in write(config, args.out, args.format).encoders.values()]
+    sys.stdout.write(f"{args.out}: {', '.join([*files, 'config.json', 'README.md'])}\n")
+
+
 def visualize(args):
     import json
 
@@ -382,6 +394,17 @@ COMMANDS = (
             argument("--backbone", choices=("student", "teacher"), help="of a run: encoders to evaluate (default student)"),
             argument("--supervised-epochs", type=int, metavar="N", help="of a run: epochs of the supervised net (default 12)"),
             argument("--seed", type=int, help="of a run: of untrained and supervised nets, and cross-validation (default 0)"),
+        ),
+    ),
+    Command(
+        "export",
+        "write encoders with all that is needed to use them elsewhere",
+        export,
+        (
+            argument("run", metavar="RUN", help="a run directory, or whatever `xkd eval` takes as checkpoint"),
+            argument("--out", type=Path, required=True, metavar="DIR", help="folder to write"),
+            argument("--format", choices=("safetensors", "release", "timm"), default="safetensors", help="(default safetensors)"),
+            _OVERRIDES,
         ),
     ),
     Command(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from xkd.model.config import AudioConfig, Modality, VideoConfig
@@ -133,7 +133,7 @@ def _write(tensors: Tensors, path: Path) -> None:
     state = {key: copies[id(tensor)] for key, tensor in tensors.items()}
     temporary = path.with_name(f"{path.name}.tmp")
     if path.suffix == ".safetensors":  # which knows no two names of one tensor
-        save_file({key: tensor.clone() for key, tensor in state.items()}, temporary)
+        temporary.write_bytes(save({key: tensor.clone() for key, tensor in state.items()}))  # save_file lets nobody else read it
     else:
         torch.save(state, temporary)
     os.replace(temporary, path)
