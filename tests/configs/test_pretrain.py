@@ -44,6 +44,7 @@ LOADING = {
     "optim.freeze_last_layer_epochs": 0.0,
     "ema.form": None,
     "log.tensorboard": True,
+    "log.pictures_every_epochs": 20.0,
     "log.wandb": None,
     "log.collapse.lines": 10,
     "log.collapse.feature_std": 0.01,
