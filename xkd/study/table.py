@@ -129,5 +129,5 @@ def _basis(records: Records) -> list[str]:
     clips = sorted({record["clips"] for record in found})
     return [
         f"{', '.join(map(str, clips))} test clips; commits {', '.join(commits)}; on {', '.join(machines)}. CPU s: of a cell's"
-        " training and evaluation on one thread, median over the cells that were not interrupted."
+        " training, median over the cells that were not interrupted."
     ]
