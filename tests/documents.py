@@ -85,8 +85,8 @@ def write_world(folder: Path) -> None:
                 write_media(media, [kind], 200 * kind + 100 * (split == "test") + number, seconds=2.5)
     own = next(block for block in FENCE.findall((ROOT / "README.md").read_text()) if block.startswith("base: pretrain/demo.yaml"))
     (folder / "my.yaml").write_text(own)
-    tiny = pretrain_settings(folder / "shards/k400-train")
-    tiny["data"] |= {"test": "shards/k400-val", "clip_seconds": 1.0}
+    tiny = pretrain_settings(folder / "shards/kinetics400/train")
+    tiny["data"] |= {"test": "shards/kinetics400/train", "clip_seconds": 1.0}
     tiny |= {"run_dir": "runs/xkd", "train": {"global_batch": 4, "epochs": 2, "log_every": 1}, "loss": {"align_group": 4}}
     write_settings(folder / "tiny.yaml", tiny | {"optim": {"warmup_epochs": 0}})
 
@@ -94,8 +94,8 @@ def write_world(folder: Path) -> None:
 def write_lists(folder: Path) -> None:
     """One clip of AudioSet and one of VGGSound, with their lists."""
     write_lines(folder / "audioset/class_labels_indices.csv", ["index,mid,display_name", '0,/m/09x0r,"Speech"'])
-    lines = ["# one", "# two", "# three", '_UNBALANCED, 31.000, 41.000, "/m/09x0r"']
-    write_lines(folder / "audioset/unbalanced_train_segments.csv", lines)
+    for part, clips in {"unbalanced": ['_UNBALANCED, 31.000, 41.000, "/m/09x0r"'], "balanced": []}.items():
+        write_lines(folder / f"audioset/{part}_train_segments.csv", ["# one", "# two", "# three", *clips])
     write_lines(folder / "vggsound/vggsound.csv", ["---g-f_I2yQ,1,people marching,train"])
     for number, media in enumerate(("audioset/_UNBALANCED_31.mp4", "vggsound/---g-f_I2yQ_000001.mp4")):
         write_media(folder / media, [number], number)
