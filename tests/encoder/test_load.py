@@ -52,6 +52,7 @@ def world(folder, exported):
     write_clip(folder / "clip.mp4", seconds=3.0)
 
 
+@pytest.mark.long
 def test_the_document_s_code_runs_and_imports_neither_deepspeed_nor_dali(exported, tmp_path):
     world(tmp_path, exported)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text(), re.MULTILINE | re.DOTALL)
