@@ -41,7 +41,7 @@ def test_an_older_checkpoint_without_metrics_has_all_but_the_curves(run, capsys,
 def test_an_encoders_file_has_what_needs_no_decoder(architecture, pretrain_yaml, tiny_shards, tmp_path, capsys):
     save_encoder(architecture.build(seed=0).audio_teacher.encoder, tmp_path / "audio.safetensors")
     arguments = ["visualize", str(tmp_path / "audio.safetensors"), f"architecture={pretrain_yaml}", f"data.test={tiny_shards}"]
-    assert main([*arguments, "--out", str(tmp_path / "out"), "dataset.streams=[audio]", "projection=pca"]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "out"), "projection=pca"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == (
         f"reconstructions.png is not drawn: {tmp_path / 'audio.safetensors'} holds encoders only, no decoder: give a run directory"

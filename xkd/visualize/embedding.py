@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from xkd.features import BOTH, Features
 from xkd.neighbours import knn_hits
@@ -28,7 +29,8 @@ def _pca(units_ND: np.ndarray) -> np.ndarray:
 
 def _tsne(units_ND: np.ndarray) -> np.ndarray:
     perplexity = min(PERPLEXITY, (len(units_ND) - 1) / 3)
-    return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0).fit_transform(units_ND)
+    with threadpool_limits(1):  # its threads wait for each other thousands of times: on a busy machine, for minutes
+        return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0).fit_transform(units_ND)
 
 
 PROJECTIONS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {  # name: (what a title says of it, function)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from xkd.eval.checkpoint import read_architecture
 from xkd.eval.config import UNTRAINED, Subject
-from xkd.eval.subject import Evaluated, open_subject, views_of
+from xkd.eval.subject import Evaluated, modalities_in, open_subject, views_of
 from xkd.features import Features, extract
 from xkd.model.config import ModelConfig
 from xkd.pipelines.config import DataConfig
@@ -49,7 +49,8 @@ def visualize(config: VisualizeConfig) -> list[str]:
 
     Raises ValueError where the checkpoint or the shards are missing, or do not fit each other.
     """
-    folder, subject = config.folder, open_subject(config)
+    folder, config = config.folder, _with_streams(config)
+    subject = open_subject(config)
     data, shards = _data_of(config, subject)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for encoder in subject.encoders.values():
@@ -57,7 +58,8 @@ def visualize(config: VisualizeConfig) -> list[str]:
     clips = first_clips(shards, data, config.samples, tuple(subject.encoders))
     clips = clips._replace(views={modality: clip.to(device) for modality, clip in clips.views.items()})
     net = subject.net
-    refinement = (net.model_config if net else ModelConfig()).refinement
+    refines = config.backbone == "teacher"  # students' tokens are never weighed
+    refinement = (net.model_config if net else ModelConfig()).refinement if refines else "none"
     pictures: dict[str, Callable[[], Figure]] = {
         "reconstructions": lambda: reconstructions(_whole(config, subject).to(device), clips, data),
         "attention": partial(attention, subject.encoders, clips, data, config.backbone, refinement),
@@ -65,6 +67,13 @@ def visualize(config: VisualizeConfig) -> list[str]:
         "curves": lambda: curves(read_metrics(config.evaluated_run or folder)),
     }
     return [_draw(picture, folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def _with_streams(config: VisualizeConfig) -> VisualizeConfig:
+    """The same with the modalities that the checkpoint has, unless some are chosen."""
+    dataset = config.dataset
+    streams = dataset.streams or tuple(modalities_in(config))
+    return config.model_copy(update={"dataset": dataset.model_copy(update={"streams": streams})})
 
 
 def _draw(picture: Callable[[], Figure], out: Path) -> str:
