@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SIBLINGS = ("kernels", "pipelines", "benchmarks", "configs")
 
-FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.schedules"}
+FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.permissions", "xkd.schedules"}
 NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
 FEATURES = {"xkd.features", "xkd.neighbours"}
 PICTURES = {"xkd.visualize"}
