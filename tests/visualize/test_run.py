@@ -47,6 +47,7 @@ def test_an_encoders_file_has_what_needs_no_decoder(architecture, pretrain_yaml,
         f"reconstructions.png is not drawn: {tmp_path / 'audio.safetensors'} holds encoders only, no decoder: give a run directory"
     )
     assert told[1:3] == [str(tmp_path / "out" / name) for name in PICTURES[1:3]]
+    assert told[3] == f"curves.png is not drawn: {tmp_path / 'audio.safetensors'} is no run directory, which has metrics"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from xkd.eval.config import UNTRAINED, Subject
 from xkd.eval.subject import Evaluated, modalities_in, open_subject, views_of
 from xkd.features import Features, extract
 from xkd.model.config import ModelConfig
+from xkd.model.xkd import XKD
 from xkd.pipelines.config import DataConfig
 from xkd.pipelines.inspect.preview import save
 from xkd.pipelines.loader import Loader
@@ -64,7 +65,7 @@ def visualize(config: VisualizeConfig) -> list[str]:
         "reconstructions": lambda: reconstructions(_whole(config, subject).to(device), clips, data),
         "attention": partial(attention, subject.encoders, clips, data, config.backbone, refinement),
         "embedding": lambda: embedding(_features(config, subject, shards, data, device), shards.classes, config.projection),
-        "curves": lambda: curves(read_metrics(config.evaluated_run or folder)),
+        "curves": lambda: curves(read_metrics(_run_of(config))),
     }
     return [_draw(picture, folder / f"{name}.png") for name, picture in pictures.items()]
 
@@ -96,7 +97,13 @@ def _data_of(config: VisualizeConfig, subject: Evaluated) -> tuple[DataConfig, S
         raise ValueError(f"data.{'test' if data.test else 'train'}: {error}") from error
 
 
-def _whole(config: VisualizeConfig, subject: Evaluated):
+def _run_of(config: VisualizeConfig) -> Path:
+    if config.evaluated_run is None:
+        raise ValueError(f"{config.checkpoint} is no run directory, which has metrics")
+    return config.evaluated_run
+
+
+def _whole(config: VisualizeConfig, subject: Evaluated) -> XKD:
     if subject.net is None:
         raise ValueError(f"{config.checkpoint} holds encoders only, no decoder: give a run directory")
     return subject.net
