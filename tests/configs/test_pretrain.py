@@ -42,6 +42,7 @@ LOADING = {
     "model.activation_checkpointing": False,
     "optim.final_weight_decay": None,
     "optim.freeze_last_layer_epochs": 0.0,
+    "optim.recon_only_epochs": 0.0,
     "ema.form": None,
     "log.tensorboard": True,
     "log.pictures_every_epochs": 20.0,

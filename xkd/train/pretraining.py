@@ -96,6 +96,7 @@ class Pretraining(Task):
             first_row=self.place.rank * len(batch.keys) + rows.start,
             teacher_temperature_video=values["teacher_temperature_video"],
             teacher_temperature_audio=values["teacher_temperature_audio"],
+            cross_modal=step >= self.config.optim.recon_only_epochs * self._steps_per_epoch,
         )
         return Outcome(output.loss, output.parts | output.stats, (output.teacher_mean_video, output.teacher_mean_audio))
 
