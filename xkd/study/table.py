@@ -1,6 +1,7 @@
 """The tables of a study, from the records that are there; what is not finished is shown as unfinished."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -124,10 +125,14 @@ def _basis(records: Records) -> list[str]:
     found = [record for by_seed in records.values() for record in by_seed.values()]
     if not found:
         return ["No cell is finished yet."]
-    commits = sorted({(record["versions"]["commit"] or "unknown")[:12] for record in found})
+    commits = sorted({_short(record["versions"]["commit"] or "unknown") for record in found})
     machines = sorted({f"{record['versions']['cpus']} x {record['versions']['cpu']}" for record in found})
     clips = sorted({record["clips"] for record in found})
     return [
         f"{', '.join(map(str, clips))} test clips; commits {', '.join(commits)}; on {', '.join(machines)}. CPU s: of a cell's"
         " training, median over the cells that were not interrupted."
     ]
+
+
+def _short(commit: str) -> str:
+    return re.sub(r"^([0-9a-f]{12})[0-9a-f]*", r"\1", commit)
