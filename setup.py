@@ -40,6 +40,7 @@ setup(
         "av>=18,<19",
         "numpy>=1.26,<3",
         "scikit-learn>=1.5,<2",
+        "threadpoolctl>=3.1",
         "pyyaml>=6",
         "pydantic>=2.8,<3",
         "safetensors>=0.8",  # writes without holding up other threads

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from xkd.pipelines.cores import own_cores
 
+LOG_FLOOR = 1.19e-7  # added to mel power before the logarithm, as the method does
+
 
 class Settings(BaseModel):
     """Base of the data path's configuration: frozen, and an unknown key is an error."""

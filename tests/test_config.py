@@ -257,7 +257,7 @@ def test_a_loaded_configuration_cannot_be_changed(write):
 def test_every_committed_configuration_loads_and_survives_a_dump(path, tmp_path):
     job = plain(read_with_base(path)["job"])
     assert job in JOBS
-    config = load(path, [] if job == "pretrain" else ["checkpoint=RUN"], schemas())
+    config = load(path, [] if job in ("pretrain", "study") else ["checkpoint=RUN"], schemas())
     again = tmp_path / "dumped.yaml"
     again.write_text(dump(config))
     assert load(again, [], schemas()) == config

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"")
 # Words that are written like a placeholder and are none: environment variables, and parts of a clip's name.
-KNOWN = "XKD|SLURM|OMP|CUDA|NCCL|GLOO|DEEPSPEED|ID"
+KNOWN = "XKD|SLURM|OMP|CUDA|NCCL|GLOO|NVIDIA|DEEPSPEED|ID"
 PLACEHOLDER = re.compile(rf"\b(?!(?:{KNOWN})_)[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|\b(?:TODO|FIXME|TBD|XXX)\b|\{{\{{|\?\?\?")
 
 

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SIBLINGS = ("kernels", "pipelines", "benchmarks", "configs")
 
-FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.schedules"}
+FOUNDATION = {"xkd", "xkd.config", "xkd.config_errors", "xkd.env", "xkd.permissions", "xkd.schedules"}
 NETWORK = FOUNDATION | {"xkd.model", "xkd.losses", "xkd.kernels"}
 FEATURES = {"xkd.features", "xkd.neighbours"}
-RUNNING = NETWORK | FEATURES | {"xkd.train", "xkd.pipelines"}
-COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
-COMMANDS |= {"xkd.doctor", "xkd.launch", "xkd.plan"}
+PICTURES = {"xkd.visualize"}
+RUNNING = NETWORK | FEATURES | PICTURES | {"xkd.train", "xkd.pipelines"}
+COMMANDS = RUNNING | {"xkd.release", "xkd.eval", "xkd.visualize.run", "xkd.cli", "xkd.jobs", "xkd.report", "xkd.demo"}
+COMMANDS |= {"xkd.doctor", "xkd.launch", "xkd.plan", "xkd.study", "xkd.encoder", "xkd.export"}
 
 # What each part may import of this project. A module belongs to the longest name here that it starts with.
 MAY_IMPORT = {
@@ -26,15 +27,20 @@ MAY_IMPORT = {
     "xkd.model": NETWORK,
     "xkd.losses": NETWORK,
     "xkd.release": NETWORK | {"xkd.release"},
+    "xkd": FOUNDATION | {"xkd.encoder"},
+    "xkd.encoder": NETWORK | {"xkd.encoder", "xkd.release", "xkd.pipelines"},
+    "xkd.export": RUNNING | {"xkd.export", "xkd.encoder", "xkd.eval", "xkd.release"},
     "xkd.features": {"xkd.pipelines"},
     "xkd.neighbours": set(),
     "xkd.train": RUNNING,
     "xkd.launch": RUNNING | {"xkd.launch", "xkd.jobs"},
     "xkd.doctor": RUNNING | {"xkd.doctor"},
     "xkd.doctor.__main__": COMMANDS,
-    "xkd.eval": RUNNING | {"xkd.eval", "xkd.release"},
-    "xkd.visualize": RUNNING | {"xkd.eval"},
-    "xkd.report": RUNNING | {"xkd.eval", "xkd.visualize"},
+    "xkd.eval": RUNNING | {"xkd.eval", "xkd.encoder", "xkd.release"},
+    "xkd.visualize": NETWORK | FEATURES | PICTURES | {"xkd.pipelines"},
+    "xkd.visualize.run": RUNNING | {"xkd.eval", "xkd.visualize.run"},
+    "xkd.report": RUNNING | {"xkd.eval"},
+    "xkd.study": RUNNING | {"xkd.eval", "xkd.study"},
     "xkd.plan": RUNNING | {"xkd.plan", "xkd.jobs", "xkd.benchmarks"},
     "xkd.cli": COMMANDS,
     "xkd.jobs": COMMANDS,
@@ -117,6 +123,8 @@ def test_a_module_imports_only_what_lies_below_it(module):
         ("xkd.losses", "import xkd.pipelines.shards.index"),
         ("xkd.train.trainer", "import xkd.cli"),
         ("xkd.train.trainer", "from xkd.eval.svm import evaluate_svm"),
+        ("xkd.train.trainer", "from xkd.visualize.run import visualize"),
+        ("xkd.visualize.curves", "from xkd.eval.scores import Estimate"),
         ("xkd.cli", "from xkd.benchmarks import loader"),
         ("xkd.config", "from xkd.train.config import PretrainConfig"),
         ("xkd.train.trainer", "import deepspeed.comm as dist"),

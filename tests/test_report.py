@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from xkd.eval.compare import TRAINED, UNTRAINED
-from xkd.report import _gain_check, _net_checks, _read_metrics, _training_checks
+from xkd.report import _gain_check, _net_checks, _training_checks
+from xkd.visualize.curves import read_metrics
 
 HEALTHY = {
     **{"recon_error_video": 0.6, "patch_mean_error_video": 1.0, "feature_std_video": 0.3},
@@ -62,4 +63,4 @@ def test_a_run_without_metrics_is_refused_by_name(tmp_path):
         if text is not None:
             (tmp_path / "metrics.jsonl").write_text(text)
         with pytest.raises(ValueError, match=r"metrics\.jsonl: holds no training metrics"):
-            _read_metrics(tmp_path)
+            read_metrics(tmp_path)

@@ -3,6 +3,10 @@
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xkd.encoder.load import FeatureEncoder
 
 __version__ = "0.1.0"
 
@@ -24,6 +28,13 @@ class _CheckoutFinder:
         if package != __name__ or sibling not in _SIBLINGS or not init.exists():
             return None
         return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
+
+
+def load_encoder(folder: str | Path) -> "FeatureEncoder":
+    """The encoders that `xkd export` wrote to a folder; see `xkd.encoder.load`, which is imported only now."""
+    from xkd.encoder.load import load_encoder
+
+    return load_encoder(folder)
 
 
 if (_CHECKOUT / "setup.py").exists():

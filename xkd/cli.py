@@ -134,7 +134,9 @@ def evaluate(args):
     from xkd.config import load
     from xkd.jobs import schemas
 
-    config = load(args.config, args.overrides, {job: schema for job, schema in schemas().items() if job != "pretrain"})
+    config = load(
+        args.config, args.overrides, {job: schema for job, schema in schemas().items() if job not in ("pretrain", "study")}
+    )
     from xkd.eval.results import report
 
     if config.job == "eval":
@@ -174,6 +176,29 @@ def report(args):
     from xkd.eval.results_report import write_results_report
 
     sys.stdout.write(write_results_report(args.paths, args.out))
+
+
+def study(args):
+    from xkd.study.plan import find_cell, load_cells
+
+    planned, cells = load_cells(args.config, args.overrides)
+    if args.cell:
+        from xkd.study.cell import run_cell
+
+        return run_cell(find_cell(cells, args.cell))
+    from xkd.study.table import tables, write_into
+
+    code = DONE
+    if not args.table:
+        from xkd.study.run import run_study
+
+        arguments = [args.config, *args.overrides]
+        code = run_study(cells, arguments, args.workers or 1, lambda line: sys.stdout.write(f"{line}\n") and sys.stdout.flush())
+    text = tables(planned, cells)
+    if args.into:
+        write_into(args.into, Path(args.config).stem, text)
+    sys.stdout.write(f"{text}\n")
+    return code
 
 
 def bench(name, args):
@@ -226,17 +251,42 @@ def plan(args):
     sys.stdout.write(make_plan(config, args.config, args.gpus, form=Form(args.profile, args.codec, args.audio), **choices))
 
 
+def export(args):
+    import json
+
+    from xkd.config import from_overrides
+    from xkd.export.config import ExportConfig
+    from xkd.export.run import export as write
+
+    config = from_overrides([f"checkpoint={json.dumps(args.run)}", *args.overrides], ExportConfig)
+    files = [entry.file for entry in write(config, args.out, args.format).encoders.values()]
+    sys.stdout.write(f"{args.out}: {', '.join([*files, 'config.json', 'README.md'])}\n")
+
+
+def visualize(args):
+    import json
+
+    from xkd.config import from_overrides
+    from xkd.visualize.run import VisualizeConfig
+    from xkd.visualize.run import visualize as draw
+
+    given = {"checkpoint": args.run, "samples": args.samples, "out": args.out}
+    fields = [f"{name}={json.dumps(value, default=str)}" for name, value in given.items() if value is not None]
+    sys.stdout.write("".join(f"{line}\n" for line in draw(from_overrides([*fields, *args.overrides], VisualizeConfig))))
+
+
 def replay(args):
     import json
 
+    from xkd.pipelines.inspect.preview import save
     from xkd.train.replay import replay as do_again
-    from xkd.visualize import step_sheet
+    from xkd.visualize.step import step_sheet
 
     out = args.out or args.run / "replay" / f"step-{args.step:06d}"
     found = do_again(args.run, args.step, out, args.overrides, args.most_steps)
     out.mkdir(parents=True, exist_ok=True)
     (out / "step.json").write_text(json.dumps(found.facts(), indent=2) + "\n")
-    step_sheet(found.batch, found.hidden, found.titles(), found.worst(args.samples), found.config.data, out / "views.png")
+    save(step_sheet(found.batch, found.hidden, found.titles(), found.worst(args.samples), found.config.data), out / "views.png")
     sys.stdout.write(f"{found.told()}\n{out}/step.json, views.png\n")
     return DONE if found.agrees else FAILED
 
@@ -275,10 +325,8 @@ _WORKERS = argument("--workers", type=_positive, metavar="N", help="processes (d
 _FOLDER = argument("folder", metavar="DIR", type=Path, help="shard folder")
 # The deepspeed launcher passes it; the environment variable LOCAL_RANK, which is read, says the same.
 _LOCAL_RANK = argument("--local_rank", type=int, help=argparse.SUPPRESS)
-_CONFIG = (
-    argument("config", metavar="CONFIG", help="yaml file, or its path below configs/"),
-    argument("overrides", metavar="section.key=value", nargs="*", help="replaces a field of the file"),
-)
+_OVERRIDES = argument("overrides", metavar="section.key=value", nargs="*", help="gives a field another value")
+_CONFIG = (argument("config", metavar="CONFIG", help="yaml file, or its path below configs/"), _OVERRIDES)
 
 COMMANDS = (
     Command(
@@ -378,6 +426,40 @@ COMMANDS = (
             argument("--seed", type=int, help="of a run: of untrained and supervised nets, and cross-validation (default 0)"),
         ),
     ),
+    Command(
+        "export",
+        "write encoders with all that is needed to use them elsewhere",
+        export,
+        (
+            argument("run", metavar="RUN", help="a run directory, or whatever `xkd eval` takes as checkpoint"),
+            argument("--out", type=Path, required=True, metavar="DIR", help="folder to write"),
+            argument("--format", choices=("safetensors", "release", "timm"), default="safetensors", help="(default safetensors)"),
+            _OVERRIDES,
+        ),
+    ),
+    Command(
+        "visualize",
+        "draw reconstructions, attention, a map of features and training curves",
+        visualize,
+        (
+            argument("run", metavar="RUN", help="a run directory, or whatever `xkd eval` takes as checkpoint"),
+            argument("--samples", type=_positive, metavar="N", help="clips to draw (default 4)"),
+            argument("--out", type=Path, metavar="DIR", help="folder to write (default RUN/pictures)"),
+            _OVERRIDES,
+        ),
+    ),
+    Command(
+        "study",
+        "train and evaluate what is left of a study, and show its tables",
+        study,
+        (
+            *_CONFIG,
+            argument("--workers", type=_positive, metavar="N", help="cells at once, on a core each (default 1)"),
+            argument("--cell", metavar="ROW-seedN", help="this cell alone, in this process"),
+            argument("--table", action="store_true", help="start nothing: the tables of what is finished"),
+            argument("--into", type=Path, metavar="FILE.md", help="put the tables between the marks of the study in this document"),
+        ),
+    ),
     *(Command(f"bench {name}", f"measure {what}", partial(bench, name), passes_rest=True) for name, what in BENCHMARKS.items()),
     Command(
         "bench compare",
@@ -429,7 +511,7 @@ COMMANDS = (
             argument(
                 "--most-steps", type=_positive, default=1000, metavar="N", help="steps to be done again before it (default 1000)"
             ),
-            _CONFIG[1],
+            _OVERRIDES,
         ),
     ),
     Command("env", "print what a report of a bug needs: versions, hardware, commit, variables", env),
@@ -439,7 +521,7 @@ COMMANDS = (
         doctor,
         (
             argument("config", metavar="CONFIG", nargs="?", help="of the run: yaml file, or its path below configs/"),
-            *_CONFIG[1:],
+            _OVERRIDES,
             _LOCAL_RANK,
         ),
     ),

@@ -40,18 +40,33 @@ def load(path: str | Path, overrides: Sequence[str], schemas: Mapping[str, type[
     Raises ConfigError with all errors found.
     """
     path = locate(path)
-    tree = merge(read_with_base(path), parse_overrides(overrides))
+    return validate(merge(read_with_base(path), parse_overrides(overrides)), path, schemas)
+
+
+def validate(tree: dict, path: Path, schemas: Mapping[str, type[BaseModel]]) -> BaseModel:
+    """The configuration that a merged tree holds; `path` names the values that no file or command line has set.
+
+    Raises ConfigError with all errors found.
+    """
     job = find(tree, ("job",))
     if not isinstance(job, Value):
         raise ConfigError(f"{path}: job: is missing; set it to {' or '.join(schemas)}")
     if job.value not in list(schemas):
         raise ConfigError(f"{job.source}: job: {unknown_choice(job.value, list(schemas))}")
-    schema = schemas[job.value]
+    return _validated(tree, schemas[job.value], str(path))
+
+
+def from_overrides(overrides: Sequence[str], schema: type[BaseModel]) -> BaseModel:
+    """What `section.key=value` arguments alone describe. Raises ConfigError with all errors found."""
+    return _validated(parse_overrides(overrides), schema, COMMAND_LINE)
+
+
+def _validated(tree: dict, schema: type[BaseModel], default_source: str) -> BaseModel:
     try:
         return schema.model_validate(plain(tree))
     except ValidationError as error:
         lines = [
-            f"{source_of(tree, keys, default=str(path))}: {'.'.join(map(str, keys))}{': ' if keys else ''}{sentence}"
+            f"{source_of(tree, keys, default=default_source)}: {'.'.join(map(str, keys))}{': ' if keys else ''}{sentence}"
             for keys, sentence in sentences(error, schema)
         ]
     raise ConfigError("\n".join(lines))

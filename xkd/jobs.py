@@ -9,6 +9,7 @@ JOBS = {
     "eval": "xkd.eval.config:EvalConfig",
     "linear": "xkd.eval.training_config:TrainingEvalConfig",
     "finetune": "xkd.eval.training_config:TrainingEvalConfig",
+    "study": "xkd.study.config:StudyConfig",
 }
 
 

@@ -139,7 +139,11 @@ def _share_of_mmd(video_UBD: Tensor, audio_VBD: Tensor, ranks: Ranks) -> Tensor:
     return mmd(own_SD, video_UBD.shape[:2].numel(), gathered_PSD=ranks.gather(own_SD.detach()), place=ranks.rank)
 
 
-def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
-    """The weighted mean of the terms: sum of w * term over sum of w, over the terms whose weight is not 0."""
-    used = {name: getattr(weights, name) for name in TERMS if getattr(weights, name)}
+def total(parts: Mapping[str, Tensor], weights: LossWeights, cross_modal: bool = True) -> Tensor:
+    """The weighted mean of the terms: sum of w * term over sum of w, over the terms whose weight is not 0.
+
+    Without `cross_modal` reconstruction alone counts: the others are parts of the sum with a weight of 0, so that the same tensors
+    have gradients in every step.
+    """
+    used = {name: getattr(weights, name) * (cross_modal or name == "recon") for name in TERMS if getattr(weights, name)}
     return sum(weight * parts[name] for name, weight in used.items()) / sum(used.values())

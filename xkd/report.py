@@ -5,21 +5,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from xkd import visualize
 from xkd.env import environment
+from xkd.eval import charts
 from xkd.eval.checkpoint import load_trained, read_architecture
 from xkd.eval.compare import BATCH_SIZE, TRAINED, UNTRAINED, compare
 from xkd.eval.config import DatasetConfig, SupervisedConfig, SvmConfig
 from xkd.eval.diagnose import diagnose
 from xkd.eval.splits import identity, open_folds
 from xkd.eval.tables import accuracies, differences, markdown
-from xkd.pipelines.inspect.preview import contact_sheet
+from xkd.pipelines.inspect.preview import contact_sheet, save
 from xkd.pipelines.loader import Loader
 from xkd.pipelines.shards.index import ShardSet
+from xkd.visualize.clips import first_clips
+from xkd.visualize.curves import curves, read_metrics
+from xkd.visualize.reconstruction import reconstructions
 
 MODALITIES = ("video", "audio")
 COLLAPSED = 1 / 3  # of the untrained net's deviation of features
 SUPERVISED_BATCH = 16
+DRAWN_CLIPS = 4
 PICTURES = {
     "contact-sheet.png": "Test clips as stored in the shards: frames, spectrogram, class",
     "loss-curves.png": "Training",
@@ -47,13 +51,14 @@ def write_report(
     architecture = read_architecture(run_dir)
     (fold,) = open_folds(DatasetConfig(leaks="report"), architecture.data)
     shards = {"train": fold.train.shards, "test": fold.test.shards}
-    metrics = _read_metrics(run_dir)
+    metrics = read_metrics(run_dir)
     trained, untrained = load_trained(run_dir), architecture.build(seed)
     out.mkdir(parents=True, exist_ok=True)
     with Loader(shards["test"], architecture.data, preset="eval", batch_size=BATCH_SIZE) as loader:
         diagnosis = {name: diagnose(net, loader) for name, net in (("untrained", untrained), ("trained", trained))}
         dropped = dict(loader.dropped)
-    visualize.reconstructions(trained, shards["test"], architecture.data, out / "reconstructions.png")
+    drawn = first_clips(shards["test"], architecture.data, DRAWN_CLIPS)
+    save(reconstructions(trained, drawn, architecture.data), out / "reconstructions.png")
     correct = compare(
         trained,
         architecture,
@@ -65,8 +70,8 @@ def write_report(
     )
     checks = [*_training_checks(metrics), *_net_checks(diagnosis), _gain_check(correct)]
     contact_sheet(shards["test"], out / "contact-sheet.png")
-    visualize.loss_curves(metrics, out / "loss-curves.png")
-    visualize.accuracy_chart(accuracies(correct), out / "accuracy.png")
+    save(curves(metrics), out / "loss-curves.png")
+    charts.accuracies(accuracies(correct), out / "accuracy.png")
     summary = _summary(run_dir, shards, dropped, backbone, correct, checks, metrics[-1])
     (out / "report.md").write_text(summary + "".join(f"\n## {title}\n\n![{title}]({name})\n" for name, title in PICTURES.items()))
     facts = {
@@ -79,15 +84,6 @@ def write_report(
     (out / "report.json").write_text(json.dumps(facts, indent=2, default=asdict) + "\n")
     print(summary)
     return all(check.holds for check in checks if check.required)
-
-
-def _read_metrics(run_dir: Path) -> list[dict]:
-    path = run_dir / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    rows = [line for line in lines if "loss" in line]  # a probe before the first step has none
-    if not rows:
-        raise ValueError(f"{path}: holds no training metrics: let `xkd train` take at least train.log_every steps")
-    return rows
 
 
 def _training_checks(metrics: list[dict]) -> list[Check]:

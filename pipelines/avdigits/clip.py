@@ -40,9 +40,11 @@ def make_clip(seed: int, split: str, index: int, settings: Settings = RECIPE) ->
     by_class = scans(split)
     others = rng.choice([label for label in range(CLASSES) if label != facts.label], settings.fragments)
     scan, *others = (rng.choice(by_class[label]) for label in (facts.label, *others))
-    frames = draw_picture(rng, settings, scan, others, occluded=facts.occluded)
     sound = draw_sound(_rng(seed, split, index, SOUND), settings, facts.label, buried=facts.buried)
-    return Clip(frames, sound, facts)
+    sounding = np.array([part.mean() for part in np.array_split(sound.envelope, settings.num_frames)])
+    visible = 1 - settings.synchrony * (1 - sounding)
+    frames = draw_picture(rng, settings, scan, others, occluded=facts.occluded, visible=visible)
+    return Clip(frames, sound.samples, facts)
 
 
 def _rng(seed, split, index, stream) -> np.random.Generator:

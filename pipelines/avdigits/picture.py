@@ -12,8 +12,11 @@ TEXELS = 256  # so many that the nearest texel is as good as interpolating
 MARGIN = 0.1  # a texture reaches this far past the scan, as a share of its side
 
 
-def draw_picture(rng: np.random.Generator, settings: Settings, scan, others, *, occluded: bool) -> np.ndarray:
-    """Frames [T, H, W, 3] uint8 of `scan` over clutter that holds pieces of the scans `others`; both are [8, 8] in [0, 1]."""
+def draw_picture(rng: np.random.Generator, settings: Settings, scan, others, *, occluded: bool, visible) -> np.ndarray:
+    """Frames [T, H, W, 3] uint8 of `scan` over clutter that holds pieces of the scans `others`; both are [8, 8] in [0, 1].
+
+    `visible` [T] in [0, 1] is the share of the digit's contrast in each frame.
+    """
     contrast = rng.uniform(*settings.contrast)
     paper, ink, cover = (grey + _colour_offset(rng, settings) for grey in (0.5 - contrast / 2, 0.5 + contrast / 2, 0.5))
     ground, ground_path = paper + _clutter(rng, settings), _clutter_path(rng, settings)
@@ -29,7 +32,7 @@ def draw_picture(rng: np.random.Generator, settings: Settings, scan, others, *, 
         for piece, path in pieces:
             frame += piece.take(_texels(path[t], size))[..., None]
         texels = _texels(motion[t], size)
-        frame += digit.take(texels)[..., None] * (ink - frame)
+        frame += np.float32(visible[t]) * digit.take(texels)[..., None] * (ink - frame)
         if occluded:
             frame[occluder.take(texels)] = cover
         frame += settings.pixel_noise * rng.standard_normal((size, size, 1), dtype=np.float32)

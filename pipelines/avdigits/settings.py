@@ -1,6 +1,6 @@
 """What an AV-Digits clip is made of: every range the drawing of a picture or a sound depends on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 FORMAT = 1  # raised when the same settings would draw other clips
 
@@ -42,9 +42,19 @@ class Settings:
     noise_tilt_db: tuple[float, float] = (-6.0, 0.0)  # per octave
     level_db: tuple[float, float] = (-26.0, -16.0)  # RMS of the clip, full scale 0
 
+    # What studies vary, off in the data set itself.
+    synchrony: float = 0.0  # share of its contrast that a digit loses while its tones are silent
+
     @property
     def seconds(self) -> float:
         return self.num_frames / self.fps
 
+    @property
+    def description(self) -> dict:
+        """Every field, but for those that studies vary and that are off, so that sets from before such a field stay the same."""
+        return {name: value for name, value in asdict(self).items() if name not in VARIED or value}
+
+
+VARIED = ("synchrony",)
 
 RECIPE = Settings()

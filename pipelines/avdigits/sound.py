@@ -1,5 +1,7 @@
 """Draws the sound of a clip: bursts of the digit's telephone tones among steady tones and noise, sometimes buried."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from xkd.pipelines.avdigits.settings import Settings
@@ -20,8 +22,13 @@ DTMF = (
 RAMP_SECONDS = 0.005  # of a burst's edges, so that they do not click
 
 
-def draw_sound(rng: np.random.Generator, settings: Settings, label: int, *, buried: bool) -> np.ndarray:
-    """Mono samples [S] float32 in [-1, 1] at `settings.sample_rate`; signal-to-noise ratios are of a tone while it sounds."""
+class Sound(NamedTuple):
+    samples: np.ndarray  # [S] float32 in [-1, 1]
+    envelope: np.ndarray  # [S] of the digit's tones, in [0, 1]
+
+
+def draw_sound(rng: np.random.Generator, settings: Settings, label: int, *, buried: bool) -> Sound:
+    """Mono sound at `settings.sample_rate`; signal-to-noise ratios are of a tone while it sounds."""
     time = np.arange(round(settings.seconds * settings.sample_rate), dtype=np.float32) / settings.sample_rate
     low, high = DTMF[label]
     balance = rng.uniform(*settings.balance)
@@ -29,13 +36,14 @@ def draw_sound(rng: np.random.Generator, settings: Settings, label: int, *, buri
     snr_db = rng.uniform(*(settings.buried_snr_db if buried else settings.snr_db))
 
     sound = _noise(rng, settings, len(time))
-    sound += _amplitude(snr_db, power=(1 + balance**2) / 2) * _bursts(rng, settings, time) * pair
+    envelope = _bursts(rng, settings, time)
+    sound += _amplitude(snr_db, power=(1 + balance**2) / 2) * envelope * pair
     for _ in range(settings.distractors):
         tone = _tone(rng, time, rng.uniform(*settings.distractor_hz))
         sound += _amplitude(rng.uniform(*settings.distractor_snr_db), power=0.5) * tone
 
     sound *= 10 ** (rng.uniform(*settings.level_db) / 20) / np.sqrt(np.mean(sound**2))
-    return np.clip(sound, -1, 1)
+    return Sound(np.clip(sound, -1, 1), envelope)
 
 
 def _tone(rng, time, hertz) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +25,7 @@ def write_dataset(out, *, train: int, test: int, seed: int, workers: int, settin
     counts = {"train": train, "test": test}
     _check_arguments(counts, seed, workers)
     description = json.dumps(
-        {"name": "av-digits", "format": FORMAT, "seed": seed, **counts, "settings": asdict(settings)}, indent=2
+        {"name": "av-digits", "format": FORMAT, "seed": seed, **counts, "settings": settings.description}, indent=2
     )
     if _is_finished(out, description, train + test):
         tqdm.write(f"{out}: the same AV-Digits set is already there, kept")

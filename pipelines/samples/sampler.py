@@ -42,7 +42,7 @@ class Sampler:
         self._confined = ids is not None
         self._ids = self._eligible_ids(shards)
         self._shard_numbers = shards.shard_numbers()
-        self._shards_sha256 = hashlib.sha256("".join(shard.tar_sha256 for shard in shards.manifest.shards).encode()).hexdigest()
+        self._shards_sha256 = shards.manifest.shards_sha256
         self.streams = num_streams(config.order, config.canonical_nodes) if self._training else 1
 
     @property

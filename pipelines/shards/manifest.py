@@ -1,5 +1,6 @@
 """The manifest of a shard folder: what is in it, how it was made, and a checksum of every file."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -137,6 +138,11 @@ class Manifest(_Record):
                     f"{record.name}: class_samples has {len(record.class_samples)} numbers for {len(self.classes)} classes"
                 )
         return self
+
+    @property
+    def shards_sha256(self) -> str:
+        """What names the shard set as it lies here: a checksum of the tars, in order."""
+        return hashlib.sha256("".join(shard.tar_sha256 for shard in self.shards).encode()).hexdigest()
 
     @property
     def num_failures(self) -> int:

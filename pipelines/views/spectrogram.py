@@ -4,9 +4,7 @@ import numpy as np
 from nvidia.dali import fn, math
 from nvidia.dali.data_node import DataNode
 
-from xkd.pipelines.config import AudioConfig
-
-LOG_FLOOR = 1.19e-7
+from xkd.pipelines.config import LOG_FLOOR, AudioConfig
 
 
 def periodic_hann(length: int) -> list[float]:

@@ -6,8 +6,8 @@ import pytest
 from xkd.benchmarks import loader, peers
 from xkd.benchmarks.harness import measure
 from xkd.benchmarks.loader import GEOMETRIES, setup, soak
-from xkd.benchmarks.peers import Peer
 from xkd.benchmarks.needs import Needs
+from xkd.benchmarks.peers import Peer
 from xkd.benchmarks.peers.work import Work
 from xkd.benchmarks.results import COLUMNS, read_csv
 from xkd.benchmarks.shards import given_or_made

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from xkd.benchmarks.loader import PROVIDERS, ours
-from xkd.benchmarks.peers import PEERS
 from xkd.benchmarks.needs import Needs
+from xkd.benchmarks.peers import PEERS
 from xkd.benchmarks.peers.work import Work
 from xkd.benchmarks.shards import given_or_made
 from xkd.pipelines.config import DataConfig

@@ -10,7 +10,7 @@ from xkd.eval.config import Subject
 from xkd.jobs import schemas
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) (\S+) (.*)`(?: \.\.\.)? \|$", README.read_text(), re.MULTILINE)
+COMMANDS = re.findall(r"^\| .*`xkd (launch|eval) ([^\s`]+)(.*)`(?: \.\.\.)? \|$", README.read_text(), re.MULTILINE)
 
 
 def test_every_command_of_the_repository_is_answered():

@@ -259,3 +259,18 @@ def test_local_views_of_another_size_use_interpolated_positions():
     run(xkd, tiny_batch())
     assert SHAPES["local_audio_shape"] != SHAPES["audio_shape"]
     assert xkd.audio_student.encoder.tokenizer.positions.grad.abs().min() > 0
+
+
+def test_without_its_cross_modal_terms_a_step_is_one_of_reconstruction_that_leaves_the_heads():
+    both, recon = tiny_xkd(), tiny_xkd(weights={"recon": 5.0, "cmkd": 0.0, "align": 0.0})
+    output = both(*tiny_batch(), step=3, cross_modal=False)
+    alone = recon(*tiny_batch(), step=3)
+    assert output.loss.item() == alone.loss.item()
+    assert {"cmkd", "align"} <= output.parts.keys()
+    output.loss.backward()
+    alone.loss.backward()
+    for (name, parameter), other in zip(both.named_parameters(), recon.parameters(), strict=True):
+        if ".head." in name and parameter.requires_grad:
+            assert not parameter.grad.any()
+        elif parameter.requires_grad:
+            assert torch.equal(parameter.grad, other.grad), name

@@ -65,9 +65,24 @@ def test_an_occluder_hides_part_of_the_picture_and_nothing_else():
     assert np.array_equal(always.sound, never.sound)
 
 
+def test_with_synchrony_a_digit_pales_while_its_tones_are_silent_and_the_sound_stays():
+    plain, in_time = (make_clip(0, "train", 8, replace(RECIPE, occluded_share=0.0, synchrony=share)) for share in (0.0, 1.0))
+    envelope = draw_sound(np.random.default_rng([0, 0, 8, 2]), RECIPE, 8, buried=plain.facts.buried).envelope
+    sounding = np.array([part.mean() for part in np.array_split(envelope, RECIPE.num_frames)])
+    changed = np.abs(plain.frames.astype(int) - in_time.frames).mean((1, 2, 3))
+    assert np.corrcoef(changed, 1 - sounding)[0, 1] > 0.95
+    assert changed[sounding == 1].max(initial=0) == 0
+    assert np.array_equal(plain.sound, in_time.sound)
+
+
+def test_a_field_that_studies_vary_is_not_described_while_it_is_off():
+    assert "synchrony" not in RECIPE.description
+    assert replace(RECIPE, synchrony=0.5).description == RECIPE.description | {"synchrony": 0.5}
+
+
 @pytest.mark.parametrize("label", range(CLASSES))
 def test_the_loudest_frequencies_are_the_telephone_tones_of_the_label(label):
-    sound = draw_sound(np.random.default_rng(label), QUIET, label, buried=False)
+    sound = draw_sound(np.random.default_rng(label), QUIET, label, buried=False).samples
     spectrum = np.abs(np.fft.rfft(sound))
     hertz = np.fft.rfftfreq(len(sound), 1 / QUIET.sample_rate)
     for low, high, expected in ((650, 1050, DTMF[label][0]), (1100, 1600, DTMF[label][1])):
@@ -82,7 +97,7 @@ def test_the_telephone_tones_tell_all_classes_apart():
 def test_buried_tones_lie_as_far_below_the_noise_as_asked():
     def tone_power(buried):
         settings = replace(QUIET, buried_snr_db=(-18.0, -18.0), noise_hz=600.0)
-        spectrum = np.abs(np.fft.rfft(draw_sound(np.random.default_rng(1), settings, 5, buried=buried))) ** 2
+        spectrum = np.abs(np.fft.rfft(draw_sound(np.random.default_rng(1), settings, 5, buried=buried).samples)) ** 2
         noise = round(600 * settings.seconds)
         return 10 * np.log10(spectrum[noise + 1 :].sum() / spectrum[:noise].sum())
 

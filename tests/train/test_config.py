@@ -26,6 +26,10 @@ REFUSED = {
         ("train.accumulation=2",),
         "loss.align_group: 'global' .* 2 micro-batches: set train.accumulation to 1, or align_group to a number",
     ),
+    "a time in which nothing would count": (
+        ("optim.recon_only_epochs=1", "loss.weights.recon=0"),
+        "optim.recon_only_epochs: in the first 1 epochs reconstruction alone counts, but loss.weights.recon is 0",
+    ),
     "a stage in the overrides": (
         ("deepspeed.overrides={zero_optimization: {stage: 3}}",),
         "zero_optimization.stage cannot be set here",

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.pipelines.damage import copy_with_damage
 from tests.train.starts import exit_codes, started
@@ -45,6 +46,12 @@ def rows(run_dir):
 
 def weights(run_dir, step=STEPS):
     return load_file(run_dir / "checkpoints" / f"step-{step:06d}" / "weights.safetensors")
+
+
+def pictures(run_dir):
+    """Steps at which TensorBoard has a picture of reconstruction."""
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    return [event.step for event in events.Images("pictures/reconstruction")]
 
 
 def assert_same(run_dir, expected):
@@ -84,8 +91,11 @@ def test_a_run_that_is_stopped_at_random_goes_on_to_the_same_numbers_and_weights
     stops = sorted(random.Random(SEED + stage).sample(range(1, STEPS), 2))
     for steps in (*stops, STEPS):
         keep = ("train.keep_checkpoints=1", "train.milestone_every_epochs=1")
-        code, log = run(shards, tmp_path / "run", *settings(stage), *keep, f"train.max_steps={steps}")
+        draw = ("log.tensorboard=true", "log.pictures_every_epochs=1")  # which the undisturbed run does not
+        code, log = run(shards, tmp_path / "run", *settings(stage), *keep, *draw, f"train.max_steps={steps}")
         assert code == 0, (stops, log)
+        assert "pictures could not be drawn" not in log
+    assert pictures(tmp_path / "run") == [3, 6, 9]
     assert_same(tmp_path / "run", straight(stage))
     saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
     assert saved == ["step-000003", "step-000006", "step-000009"]  # of each epoch's end

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -50,6 +51,18 @@ def test_tensorboard_holds_what_was_written_and_a_resumed_run_writes_over_it(tmp
     assert {event.step: event.value for event in events.Scalars("loss/loss")} == {1: 1.0, 2: 2.0, 3: 30.0}
 
 
+def test_tensorboard_shows_pictures_of_which_metrics_jsonl_has_none(tmp_path):
+    picture = np.zeros((2, 3, 3), np.uint8)
+    for kind in (sinks.TensorBoard, sinks.JsonLines):
+        sink = kind(configuration(tmp_path), 0)
+        sink.show(4, {"reconstruction": picture})
+        sink.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (event,) = events.Images("pictures/reconstruction")
+    assert (event.step, event.width, event.height) == (4, 3, 2)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
 def test_weights_and_biases_is_not_imported_unasked(tmp_path):
     script = (
         "import sys; from xkd.config import load; from xkd.train.config import PretrainConfig; "
@@ -82,10 +95,12 @@ def test_weights_and_biases_offline_holds_the_rows_and_a_resumed_run_has_the_sam
     for step in (20, 40):
         run = sinks.WeightsAndBiases(config)
         run.write(step, ROW)
+        run.show(step, {"reconstruction": np.zeros((2, 3, 3), np.uint8)})
         run.close()
     wandb.teardown()  # waits for its writer
     files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert [file.stem for file in files] == [f"run-{(tmp_path / 'wandb_id').read_text().strip()}"] * 2
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/pictures/reconstruction*.png"))) == 2
     for file in files:
         content = file.read_bytes()  # length-delimited fields, uncompressed
         for name, value in ROW.items():

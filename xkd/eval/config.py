@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from xkd.config import Settings
 from xkd.config_errors import unknown_choice
+from xkd.encoder.description import is_exported
 from xkd.eval.overlay import lay_over, overlay_of
 from xkd.eval.tasks import TASKS, Task
 from xkd.model.config import Modality
@@ -69,8 +70,8 @@ class Subject(Settings):
     """What every protocol asks: which net, which of its encoders, which data."""
 
     checkpoint: str = Field(
-        description="a run directory or one of its checkpoints, an encoder's file, the beginning of the names of released files, or"
-        " `untrained`"
+        description="a run directory or one of its checkpoints, an exported folder, an encoder's file, the beginning of the names"
+        " of released files, or `untrained`"
     )
     architecture: Path | None = Field(
         None, description="run directory or pretrain yaml that describes the net and its views; none: the checkpoint"
@@ -105,7 +106,7 @@ class Subject(Settings):
     def evaluated_run(self) -> Path | None:
         """The run directory that the checkpoint is, or that it is a checkpoint of; None where it is neither."""
         path = Path(self.checkpoint)
-        if path.is_dir() and self.checkpoint != UNTRAINED:
+        if path.is_dir() and self.checkpoint != UNTRAINED and not is_exported(path):
             return path.parent.parent if path.parent.name == "checkpoints" else path
         return None
 

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from xkd.features import Features
 from xkd.model.config import Modality
+from xkd.permissions import usual_permissions
 
 DESCRIPTION = "features.json"
 NAME_DIGITS = 16
@@ -109,5 +110,6 @@ def _dropped(part) -> Mapping[int, str]:
 def _write_whole(path: Path, write) -> None:
     """Write a file under another name until it is whole."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write(temporary)
+    with usual_permissions(temporary):
+        write(temporary)
     os.replace(temporary, path)

@@ -24,6 +24,7 @@ from xkd.eval.metrics import score
 from xkd.eval.splits import Part
 from xkd.eval.training_config import FoldConfig
 from xkd.features import BOTH, clips_of, counted_batches
+from xkd.permissions import usual_permissions
 from xkd.pipelines.loader import Loader
 from xkd.train.distributed import Place, exchange, together
 from xkd.train.engine import precision_of
@@ -123,7 +124,10 @@ def write_scores(found: Scores, path: Path) -> None:
     """Writes a safetensors file, under another name until it is whole."""
     tensors = {"ids": found.ids, "targets": found.targets} | {f"scores.{name}": of for name, of in found.scores.items()}
     temporary = path.with_name(f"{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"dropped": json.dumps(found.dropped)})
+    with usual_permissions(temporary):
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"dropped": json.dumps(found.dropped)}
+        )
     os.replace(temporary, path)
 
 

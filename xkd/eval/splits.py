@@ -1,6 +1,5 @@
 """The parts of a data set that are learnt from and tested on, fold by fold, and the proof that they are apart."""
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,7 +129,6 @@ def _contents(part: Part, chosen: np.ndarray):
 def identity(shards: ShardSet) -> dict:
     """What a score rests on: which data set, how much of it, and the checksum of the shards."""
     manifest = shards.manifest
-    checksum = hashlib.sha256("".join(shard.tar_sha256 for shard in manifest.shards).encode()).hexdigest()
     return {
         "folder": shards.location,
         "name": manifest.name,
@@ -141,5 +139,5 @@ def identity(shards: ShardSet) -> dict:
         "failures": manifest.num_failures,
         "identity": manifest.identity,
         "source_identity": manifest.settings.source_identity,
-        "shards_sha256": checksum,
+        "shards_sha256": manifest.shards_sha256,
     }

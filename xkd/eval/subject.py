@@ -1,13 +1,15 @@
 """What is evaluated: the encoders of a run, of exported or released files, or untrained ones, and how they were trained."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from xkd.encoder.description import is_exported, read_description
+from xkd.encoder.load import file_sha256, load_encoders
 from xkd.eval.architecture import check_file, check_same
 from xkd.eval.checkpoint import Architecture, find_weights, load_weights, read_architecture
 from xkd.eval.config import UNTRAINED, Subject
@@ -20,20 +22,20 @@ from xkd.release.geometry import modality_of
 from xkd.release.keys import BACKBONES, PREFIXES, below, encoder_tensors
 
 ACCEPTED = (
-    "the folder that `xkd train` wrote, or one of its checkpoints, an encoder's file (of xkd.release, or released by the authors),"
-    f" the beginning of the names of the latter (PREFIXvid_teacher{BACKBONE_SUFFIX}, ...), or {UNTRAINED}"
+    "the folder that `xkd train` wrote, or one of its checkpoints, what `xkd export` wrote, an encoder's file (of xkd.release, or"
+    f" released by the authors), the beginning of the names of the latter (PREFIXvid_teacher{BACKBONE_SUFFIX}, ...), or {UNTRAINED}"
 )
-READ_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Encoders by modality; `heads` too where the checkpoint has them. `data` is how they were trained, or the method's."""
+    """Encoders by modality; `heads`, and the whole net, where the checkpoint has them. `data`: as in training, or the method's."""
 
     encoders: dict[Modality, Encoder]
     heads: dict[Modality, nn.Module]
     data: DataConfig
     facts: dict  # for the results: where they are from, with a checksum
+    net: XKD | None = None
 
 
 def open_subject(config: Subject) -> Evaluated:
@@ -43,14 +45,19 @@ def open_subject(config: Subject) -> Evaluated:
         return _untrained(config)
     if config.evaluated_run:
         return _of_run(config.evaluated_run, None if path == config.evaluated_run else path, config)
+    if is_exported(path):
+        return _of_export(path, config)
     files = _files(config)
-    missing = [modality for modality in config.dataset.modalities if modality not in files]
-    if missing:
-        raise ValueError(
-            f"{config.checkpoint}: holds no {missing[0]} encoder, which {config.dataset.name} is evaluated by: give a file that has"
-            " it, or set dataset.streams to what there is"
-        )
+    _check_modalities(files, config)
     return _of_files({modality: files[modality] for modality in config.dataset.modalities}, config)
+
+
+def modalities_in(config: Subject) -> Sequence[Modality]:
+    """Those that a checkpoint has encoders of; ValueError where there is no such checkpoint."""
+    if config.checkpoint == UNTRAINED or config.evaluated_run:
+        return tuple(PREFIXES)
+    path = Path(config.checkpoint)
+    return read_description(path).modalities if is_exported(path) else tuple(_files(config))
 
 
 def views_of(config: Subject, evaluated: Evaluated) -> DataConfig:
@@ -89,7 +96,7 @@ def _of_run(folder: Path, checkpoint: Path | None, config: Subject) -> Evaluated
         check_same(architecture, read_architecture(config.architecture), str(folder), str(config.architecture))
     net, weights = architecture.build(seed=0), find_weights(folder, checkpoint)
     load_weights(net, weights)
-    facts = {"weights": str(weights), "weights_sha256": _sha256(weights)}
+    facts = {"weights": str(weights), "weights_sha256": file_sha256(weights)}
     return _of_network(net, architecture.data, config, facts)
 
 
@@ -97,7 +104,37 @@ def _of_network(net: XKD, data: DataConfig, config: Subject, facts: dict) -> Eva
     parts = {modality: getattr(net, f"{modality}_{config.backbone}") for modality in config.dataset.modalities}
     encoders = {modality: part.encoder for modality, part in parts.items()}
     heads = {modality: part.head for modality, part in parts.items()}
-    return Evaluated(encoders, heads, data, _facts(config, encoders) | facts)
+    return Evaluated(encoders, heads, data, _facts(config, encoders) | facts, net)
+
+
+def _check_modalities(there: Collection[Modality], config: Subject) -> None:
+    if missing := [modality for modality in config.dataset.modalities if modality not in there]:
+        raise ValueError(
+            f"{config.checkpoint}: holds no {missing[0]} encoder, which {config.dataset.name} is evaluated by: give a checkpoint"
+            " that has it, or set dataset.streams to what there is"
+        )
+
+
+def _of_export(folder: Path, config: Subject) -> Evaluated:
+    described = read_description(folder)
+    _check_modalities(described.modalities, config)
+    if config.architecture:
+        raise ValueError(
+            f"architecture: {folder} describes its encoders itself, and {config.architecture} has no effect: remove it"
+        )
+    if config.backbone != described.backbone:
+        raise ValueError(
+            f"backbone: {folder} holds the {described.backbone}'s encoders, not the {config.backbone}'s: set backbone="
+            f"{described.backbone}, or export the others"
+        )
+    encoders = load_encoders(folder, described, config.dataset.modalities)
+    shards = {"train": config.data.train or "", "test": config.data.test}
+    facts = {
+        "weights": {modality: str(folder / described.encoders[modality].file) for modality in encoders},
+        "weights_sha256": {modality: described.encoders[modality].sha256 for modality in encoders},
+    }
+    data = DataConfig.model_validate(described.data.model_dump() | shards)
+    return Evaluated(encoders, {}, data, _facts(config, encoders) | facts)
 
 
 def _of_files(files: dict[Modality, tuple[Path, str | None]], config: Subject) -> Evaluated:
@@ -114,7 +151,7 @@ def _of_files(files: dict[Modality, tuple[Path, str | None]], config: Subject) -
     paths = {modality: path for modality, (path, _) in files.items()}
     facts = {
         "weights": {modality: str(path) for modality, path in paths.items()},
-        "weights_sha256": {modality: _sha256(path) for modality, path in paths.items()},
+        "weights_sha256": {modality: file_sha256(path) for modality, path in paths.items()},
     }
     return Evaluated(encoders, {}, data, _facts(config, encoders) | facts)
 
@@ -142,11 +179,3 @@ def _geometry(architecture: Architecture, modality: Modality) -> dict:
 def _facts(config: Subject, encoders: dict[Modality, Encoder]) -> dict:
     sums = {modality: digest(encoder_tensors(encoder).items()) for modality, encoder in encoders.items()}
     return {"checkpoint": config.checkpoint, "backbone": config.backbone, "encoders_sha256": sums}
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(READ_BYTES):
-            found.update(part)
-    return found.hexdigest()

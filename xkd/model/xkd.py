@@ -70,6 +70,7 @@ class XKD(nn.Module):
         first_row: int = 0,
         teacher_temperature_video: float | Tensor | None = None,
         teacher_temperature_audio: float | Tensor | None = None,
+        cross_modal: bool = True,
         noise_video: Tensor | None = None,
         noise_audio: Tensor | None = None,
     ) -> XKDOutput:
@@ -77,7 +78,8 @@ class XKD(nn.Module):
 
         `first_row` is the position of these samples in the global batch: with `step`, a number or an int64 tensor on the views'
         device, it decides the masks. A teacher temperature, a number or a tensor likewise, defaults to the configuration's at epoch
-        0. `noise` [B, N] replaces the random bits of the masks.
+        0. Without `cross_modal` distillation and alignment are computed and do not count. `noise` [B, N] replaces the masks' random
+        bits.
         Raises ValueError where the batch would split an alignment group.
         """
         weights = self.loss_config.weights
@@ -108,7 +110,7 @@ class XKD(nn.Module):
             features |= {f"teacher_{modality}": outputs_BK[None] for modality, outputs_BK in teachers.items()}
             of_students, of_teachers = alignment(features, self.loss_config.align_group, self.ranks)
             parts |= _with_mean("align", align_student=of_students, align_teacher=of_teachers)
-        loss = total(parts, weights)
+        loss = total(parts, weights, cross_modal)
         parts = {name: part.detach() for name, part in parts.items()}
         return XKDOutput(loss, parts, stats, teacher_mean_video=means["video"].clone(), teacher_mean_audio=means["audio"].clone())
 

@@ -16,6 +16,7 @@ from xkd.model.geometry import by
 from xkd.model.tokenizers import Tokenizer
 from xkd.model.vit import Encoder, transformer_blocks
 from xkd.model.xkd import XKD
+from xkd.permissions import usual_permissions
 from xkd.release.geometry import encoder_config, modality_of
 from xkd.release.keys import BACKBONES, Tensors, backbones_tensors, below, check, encoder_tensors, fill, listed, network_tensors
 
@@ -133,7 +134,8 @@ def _write(tensors: Tensors, path: Path) -> None:
     state = {key: copies[id(tensor)] for key, tensor in tensors.items()}
     temporary = path.with_name(f"{path.name}.tmp")
     if path.suffix == ".safetensors":  # which knows no two names of one tensor
-        save_file({key: tensor.clone() for key, tensor in state.items()}, temporary)
+        with usual_permissions(temporary):
+            save_file({key: tensor.clone() for key, tensor in state.items()}, temporary)
     else:
         torch.save(state, temporary)
     os.replace(temporary, path)

@@ -40,6 +40,7 @@ class OptimConfig(Settings):
     weight_decay: float = Field(0.3, ge=0, description="decoupled decay of all but biases and 1-D tensors")
     final_weight_decay: float | None = Field(None, ge=0, description="decay at the last step, along a cosine; none: it stays")
     freeze_last_layer_epochs: float = Field(0.0, ge=0, description="epochs in which the heads' last layer stays as it is")
+    recon_only_epochs: float = Field(0.0, ge=0, description="epochs before distillation and alignment count")
 
 
 class ClipConfig(Settings):
@@ -151,6 +152,11 @@ class PretrainConfig(TrainingConfig):
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs:g} is more than train.epochs ({self.train.epochs:g}): "
                 "lower the warm-up or train for longer"
+            )
+        if self.optim.recon_only_epochs and not self.loss.weights.recon:
+            raise ValueError(
+                f"optim.recon_only_epochs: in the first {self.optim.recon_only_epochs:g} epochs reconstruction alone counts, but"
+                " loss.weights.recon is 0: set one of them to another value"
             )
         if self.probe.every_epochs and not self.data.test:
             raise ValueError(

@@ -14,7 +14,7 @@ from xkd.train.distributed import Place
 
 FOLDER = "heartbeat"
 # In order, between two counts of steps.
-PHASES = ("log", "probe", "checkpoint", "data", "forward_backward", "reduce", "optimizer", "ended")
+PHASES = ("log", "probe", "pictures", "checkpoint", "data", "forward_backward", "reduce", "optimizer", "ended")
 FILE_BYTES = 512
 LAST_SECONDS = 5.0  # for the last writing: a file system that hangs must not keep the process
 BEATS_PER_SECOND = 100  # of all ranks together: a shared file system has other work

@@ -38,4 +38,9 @@ class LogConfig(Settings):
 
     tensorboard: bool = Field(True, description="write TensorBoard events to run_dir/tensorboard")
     wandb: WandbConfig | None = Field(None, description="log to Weights & Biases as well")
+    pictures_every_epochs: float | None = Field(
+        20.0,
+        gt=0,
+        description="of pre-training: epochs between two pictures of it in TensorBoard and W&B; none: there are none",
+    )
     collapse: CollapseConfig = CollapseConfig()

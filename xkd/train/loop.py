@@ -3,11 +3,12 @@
 from importlib.metadata import version
 
 from xkd import __version__
-from xkd.pipelines.loader import Loader
+from xkd.pipelines.loader import Batch, Loader
 from xkd.train import run_directory
 from xkd.train.engine import precision_of
 from xkd.train.meter import Meter, memory
 from xkd.train.metrics import MetricsWriter
+from xkd.train.pictures import Pictures
 from xkd.train.saving import Saver
 from xkd.train.stopping import REQUESTS, StopRequests, reason
 from xkd.train.task import Probe
@@ -31,6 +32,7 @@ class Loop:
         trainer: Trainer,
         loader: Loader,
         probe: Probe | None,
+        pictures: Pictures | None,
         metrics: MetricsWriter,
         utilisation: Utilisation,
         requests: StopRequests,
@@ -40,7 +42,8 @@ class Loop:
         substituted: int,
     ):
         self._config = config = trainer.config
-        self._trainer, self._loader, self._probe, self._metrics = trainer, loader, probe, metrics
+        self._trainer, self._loader, self._metrics = trainer, loader, metrics
+        self._probe, self._pictures = probe, pictures
         self._requests, self._progress = requests, trainer.progress
         self._step, self._total, self._substituted = step, total, substituted
         self._meter = Meter(loader, utilisation, clips_per_step=config.train.global_batch, step=step)
@@ -79,6 +82,7 @@ class Loop:
                 self._metrics.advance()
                 self._tell_failures()
                 self._report(numbers)
+                self._draw(batch)
                 self._check_substituted()
                 last = asked or self._step == self._total
                 if last or self._step % self._config.train.checkpoint_every == 0 or self._at_milestone:
@@ -110,6 +114,17 @@ class Loop:
         self._meter.restart(self._step)
         self._progress.enter("log")
         return found
+
+    def _draw(self, batch: Batch) -> None:
+        """Shows pictures where they are due."""
+        if self._pictures is None or not self._pictures.is_due(self._step):
+            return
+        self._progress.enter("pictures")
+        drawn = self._pictures.draw(batch, self._trainer.weights())
+        self._metrics.show(self._step, drawn.pictures)
+        self._metrics.say([f"WARNING at step {self._step}: {drawn.failure}"] if drawn.failure else [])
+        self._meter.restart(self._step)
+        self._progress.enter("log")
 
     def _check_substituted(self) -> None:
         """Raises TooManySubstituted, on every rank, where more of the epoch's clips were replaced than `data.max_bad_share`."""

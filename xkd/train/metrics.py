@@ -1,6 +1,8 @@
 """Where a run's numbers go: to files, services and the screen, past an alarm for a collapse."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from xkd.train.alarm import CollapseAlarm
 from xkd.train.config import TrainingConfig
@@ -45,6 +47,12 @@ class MetricsWriter:
         self._console.write(step, row)
         for warning in warnings:
             self._console.say([f"WARNING at step {step}: {warning}"])
+
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Records pictures, uint8 [H, W, 3], wherever there is a place for them."""
+        if self._enabled:
+            for sink in self._sinks:
+                sink.show(step, pictures)
 
     def close(self) -> None:
         if self._enabled:

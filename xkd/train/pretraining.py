@@ -15,6 +15,7 @@ from xkd.train.alarm import CollapseAlarm
 from xkd.train.config import PretrainConfig
 from xkd.train.distributed import Place, exchange, ranks_of
 from xkd.train.opening import opening
+from xkd.train.pictures import Pictures
 from xkd.train.probe import Probe
 from xkd.train.task import Job, Outcome, Task, clips_at_once, trained
 from xkd.train.utilisation import Utilisation
@@ -95,6 +96,7 @@ class Pretraining(Task):
             first_row=self.place.rank * len(batch.keys) + rows.start,
             teacher_temperature_video=values["teacher_temperature_video"],
             teacher_temperature_audio=values["teacher_temperature_audio"],
+            cross_modal=step >= self.config.optim.recon_only_epochs * self._steps_per_epoch,
         )
         return Outcome(output.loss, output.parts | output.stats, (output.teacher_mean_video, output.teacher_mean_audio))
 
@@ -135,6 +137,11 @@ class PretrainJob(Job):
 
     def open_probe(self, device, steps_per_epoch):
         return Probe(self.config, self.place, device, steps_per_epoch) if self.config.probe.every_epochs else None
+
+    def open_pictures(self, steps_per_epoch):
+        log = self.config.log
+        shown = log.pictures_every_epochs and (log.tensorboard or log.wandb)
+        return Pictures(self.config, self.place, steps_per_epoch) if shown else None
 
     def open_alarm(self):
         config = self.config

@@ -62,6 +62,7 @@ def _run(job: Job, device: Literal["cpu", "gpu"], kernels: str) -> int:
             loader.close()
             return _finish(config, place, DONE, "done", step=start)
         probe = together(partial(job.open_probe, device, len(loader)))
+        pictures = job.open_pictures(len(loader))
     except StorageError as error:
         return _finish(config, place, FAILED, "failed", reason=str(error))
     trainer = Trainer(job.open_task(len(loader)))
@@ -84,7 +85,7 @@ def _run(job: Job, device: Literal["cpu", "gpu"], kernels: str) -> int:
         try:
             with loader, metrics:
                 steps = {"step": start, "total": total, "substituted": state["substituted"]}
-                loop = Loop(trainer, loader, probe, metrics, utilisation, requests, **steps)
+                loop = Loop(trainer, loader, probe, pictures, metrics, utilisation, requests, **steps)
                 step, asked = loop.run()
         except Stopped as error:
             loop.record_damage()

@@ -41,7 +41,7 @@ def check(config: TrainingConfig) -> None:
 
     The fields of MAY_CHANGE may differ.
     """
-    refused = [line for name, line in _changed(config).items() if not _may_change(name)]
+    refused = [line for name, line in _changed(config).items() if not may_change(name)]
     if refused:
         raise ValueError(
             f"{config.run_dir / CONFIG}: this run was started with another configuration, and would become another one:\n"
@@ -60,8 +60,8 @@ def _changed(config: TrainingConfig) -> dict[str, str]:
     saved = config.run_dir / CONFIG
     if not saved.exists():
         return {}
-    before = _fields(load(saved, [], {config.job: type(config)}).model_dump(mode="json"))
-    now = _fields(config.model_dump(mode="json"))
+    before = fields_of(load(saved, [], {config.job: type(config)}).model_dump(mode="json"))
+    now = fields_of(config.model_dump(mode="json"))
     differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return {name: f"{name}: {_shown(name, before)} -> {_shown(name, now)}" for name in differing}
 
@@ -70,7 +70,8 @@ def _shown(name: str, fields: dict) -> str:
     return "(a location)" if name in LOCATIONS else f"{fields.get(name, '(not set)')}"
 
 
-def _may_change(name: str) -> bool:
+def may_change(name: str) -> bool:
+    """Whether a run can go on with another value of this field, "train.max_steps" for example."""
     keys = name.split(".")
     return any(".".join(keys[:end]) in MAY_CHANGE for end in range(1, len(keys) + 1))
 
@@ -89,13 +90,13 @@ def record(config: TrainingConfig) -> None:
     write_atomically(config.run_dir / CONFIG, dump(config))
 
 
-def _fields(tree: dict, prefix: str = "") -> dict:
+def fields_of(tree: dict, prefix: str = "") -> dict:
     """{"train.epochs": 800, ...} of a nested configuration."""
     flat = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            flat |= _fields(value, f"{name}.")
+            flat |= fields_of(value, f"{name}.")
         else:
             flat[name] = value
     return flat

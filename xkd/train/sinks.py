@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from xkd.pipelines.store.opening import is_remote
 from xkd.train.config import TrainingConfig
 from xkd.train.run_directory import write_atomically
@@ -41,6 +43,9 @@ class JsonLines:
         finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
 
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """A file of numbers has no place for pictures."""
+
     def close(self) -> None:
         self._file.close()
 
@@ -56,6 +61,10 @@ class TensorBoard:
     def write(self, step: int, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             self._writer.add_scalar(tag(name), value, step)
+
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        for name, pixels in pictures.items():
+            self._writer.add_image(f"pictures/{name}", pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()
@@ -83,6 +92,11 @@ class WeightsAndBiases:
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         self._run.log({tag(name): value for name, value in row.items()}, step=step)
+
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        import wandb
+
+        self._run.log({f"pictures/{name}": wandb.Image(pixels) for name, pixels in pictures.items()}, step=step)
 
     def close(self) -> None:
         self._run.finish()

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xkd.permissions import usual_permissions
 from xkd.train.checkpoint import MOMENTS, WEIGHTS, Checkpoint, fsync
 from xkd.train.task import trained
 from xkd.train.trainer import Trainer
@@ -38,7 +39,8 @@ class Snapshot:
         for name, (tensors, metadata) in contents.items():
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(dict(tensors), file, metadata)
+            with usual_permissions(file):
+                save_file(dict(tensors), file, metadata)
             fsync(file)
         return {name: (folder / name).stat().st_size for name in contents}
 

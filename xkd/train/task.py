@@ -10,6 +10,7 @@ from xkd.pipelines.loader import Batch, Loader
 from xkd.train.alarm import CollapseAlarm
 from xkd.train.config import TrainingConfig
 from xkd.train.distributed import Place
+from xkd.train.pictures import Pictures
 from xkd.train.utilisation import Utilisation
 
 Pairs = list[tuple[nn.Parameter, nn.Parameter]]
@@ -85,6 +86,9 @@ class Job(ABC):
     def open_task(self, steps_per_epoch: int) -> Task: ...
 
     def open_probe(self, device: Literal["cpu", "gpu"], steps_per_epoch: int) -> Probe | None:
+        return None
+
+    def open_pictures(self, steps_per_epoch: int) -> Pictures | None:
         return None
 
     def open_alarm(self) -> CollapseAlarm | None:

@@ -1,0 +1,1 @@
+"""`xkd export`: encoders of a checkpoint with all that is needed to use them elsewhere."""

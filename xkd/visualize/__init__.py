@@ -1,0 +1,1 @@
+"""Pictures of nets and of their training, drawn without a display."""
