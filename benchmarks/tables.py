@@ -76,6 +76,13 @@ def explain_cases() -> str:
     return table(_rows("explain_cases"))
 
 
+def memory() -> str:
+    """What a step holds beside what the plan says."""
+    from xkd.benchmarks.memory import table
+
+    return table(_rows("memory"))
+
+
 @cache
 def _scaling() -> dict[str, str]:
     from xkd.benchmarks.scaling import MEASURED, Cluster, tables
@@ -90,6 +97,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "repeats": repeated,
     "compare power": power,
     "gpu checks": gpu_checks,
+    "memory": memory,
     "explain cases": explain_cases,
     **{f"scaling {table}": (lambda table=table: _scaling()[table]) for table in SCALING},
 }
