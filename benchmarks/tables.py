@@ -28,7 +28,8 @@ def peers(*benchmarks: str) -> str:
     found = [of for benchmark in benchmarks for of in _newest_command(standings(_rows(benchmark)))]
     lines = [_line(key, [of for of in found if work(of.key) == key]) for key in dict.fromkeys(work(of.key) for of in found)]
     origins = sorted({f"{machine(of.row)}: {_origin(of.row)}" for of in found})
-    return f"{markdown(lines, columns=tuple(lines[0]))}\nMilliseconds an item; ratios below 1 are losses. {'; '.join(origins)}.\n"
+    legend = "Milliseconds an item; where a ratio is below 1, the other takes less."
+    return f"{markdown(lines, columns=tuple(lines[0]))}\n{legend} {'; '.join(origins)}.\n"
 
 
 def _newest_command(found: Iterable[Standing]) -> list[Standing]:
@@ -76,6 +77,13 @@ def explain_cases() -> str:
     return table(_rows("explain_cases"))
 
 
+def memory() -> str:
+    """What a step holds beside what the plan says."""
+    from xkd.benchmarks.memory import table
+
+    return table(_rows("memory"))
+
+
 @cache
 def _scaling() -> dict[str, str]:
     from xkd.benchmarks.scaling import MEASURED, Cluster, tables
@@ -90,6 +98,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "repeats": repeated,
     "compare power": power,
     "gpu checks": gpu_checks,
+    "memory": memory,
     "explain cases": explain_cases,
     **{f"scaling {table}": (lambda table=table: _scaling()[table]) for table in SCALING},
 }
