@@ -9,7 +9,7 @@ from tests.runs import pretrain_settings
 from xkd.study.cell import to_hex
 from xkd.study.plan import load_cells
 
-CLIPS = {"fps": 4, "num_frames": 8, "size": 64}
+CLIPS = {"fps": 4, "num_frames": 8}  # of full size: at 64 x 64 libx264 writes other bytes each time
 
 
 def write_study(folder, **fields):

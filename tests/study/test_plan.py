@@ -49,7 +49,7 @@ def test_an_identity_is_that_of_the_numbers_alone(tmp_path):
         {"fields": {"loss": {"weights": {"cmkd": 0.5}}}},
         {"fields": {"train": {"max_steps": 3}}},
         {"media": {"small": {"train": 20, "test": 20, "seed": 1}}},
-        {"media": {"small": {"train": 20, "test": 20, "clips": {"fps": 4, "num_frames": 8, "size": 64, "synchrony": 0.5}}}},
+        {"media": {"small": {"train": 20, "test": 20, "clips": {"fps": 4, "num_frames": 8, "synchrony": 0.5}}}},
         {"backbone": "teacher"},
         {"svm": {"c": [2.0]}},
     ],
