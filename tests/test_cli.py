@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xkd.cli import BENCHMARKS, COMMANDS, DATASETS, main, parser
+from xkd.cli import COMMANDS, main, parser
+from xkd.commands.bench import BENCHMARKS
+from xkd.commands.data import DATASETS
 from xkd.config import load
 from xkd.jobs import schemas
 

@@ -6,7 +6,7 @@ import pytest
 
 from xkd.benchmarks.all import DONE, RUNS, Machine, Outcome, Run, main, run_one, summary
 from xkd.benchmarks.results import read_csv
-from xkd.cli import BENCHMARKS
+from xkd.commands.bench import BENCHMARKS
 
 NOT_RUN = {"all", "scaling", "sweep"}  # read or run the others
 MACHINES = [Machine(gpus=0, memory_gib=16), Machine(gpus=8, memory_gib=1000)]

@@ -1,0 +1,1 @@
+"""The commands of `xkd`, a table a file; what a command needs is imported when it runs."""
