@@ -36,17 +36,23 @@ def given_or_natural(folder: Path | None, clips: int, codec: str) -> Iterator[Pa
     if folder:
         yield folder
         return
-    from xkd.benchmarks.convert import write_source
     from xkd.pipelines.convert.write import write_shards
 
     with tempfile.TemporaryDirectory() as made:
         source, shards = Path(made) / "source", Path(made) / "shards"
-        (source / "clips").mkdir(parents=True)
-        files = [source / "clips" / f"{number:05d}.mp4" for number in range(clips)]
-        for number, file in enumerate(files):
-            if number < DIFFERENT_CLIPS:
-                write_source(file, number)
-            else:
-                os.link(files[number % DIFFERENT_CLIPS], file)
+        write_sources(source / "clips", clips)
         write_shards(source, shards, split="train", codec=codec, shard_samples=SHARD_SAMPLES)
         yield shards
+
+
+def write_sources(folder: Path, clips: int, different: int = DIFFERENT_CLIPS) -> None:
+    """So many downloaded clips in a new folder, of which the first few are `different` and the others links to them."""
+    from xkd.benchmarks.convert import write_source
+
+    folder.mkdir(parents=True)
+    files = [folder / f"{number:05d}.mp4" for number in range(clips)]
+    for number, file in enumerate(files):
+        if number < different:
+            write_source(file, number)
+        else:
+            os.link(files[number % different], file)

@@ -8,6 +8,7 @@ from torchaudio.transforms import MelSpectrogram
 from torchvision.transforms import v2
 
 from xkd.benchmarks.peers.work import Views, recolours
+from xkd.encoder.preprocess import mel_spectrogram
 from xkd.pipelines.config import AudioConfig, DataConfig, VideoConfig, VideoView
 
 LOG_FLOOR = 1.19e-7
@@ -73,19 +74,6 @@ class SoundViews:
         view = self._config.audio.local_view
         spectrogram = self._log_mel(loudness(stretch, view.volume))[None]
         return resize_crop(spectrogram) if view.resize_crop else spectrogram
-
-
-def mel_spectrogram(audio: AudioConfig) -> MelSpectrogram:
-    return MelSpectrogram(
-        sample_rate=audio.sample_rate,
-        n_fft=audio.n_fft,
-        hop_length=audio.hop,
-        n_mels=audio.num_mels,
-        f_min=audio.low_hz,
-        f_max=audio.high_hz,
-        norm="slaney",
-        mel_scale="slaney",
-    )
 
 
 def log_mel(mel: MelSpectrogram, audio: AudioConfig, waveform: torch.Tensor) -> torch.Tensor:

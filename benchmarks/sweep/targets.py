@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from xkd.benchmarks.convert import write_source
 from xkd.benchmarks.engines import DEEPSPEED, STEPPERS, process_group
 from xkd.benchmarks.harness import Lap, Measurement, Round, measure, peak_memory
 from xkd.benchmarks.linked_shards import repeat_shard
 from xkd.benchmarks.noise import noise_batch
+from xkd.benchmarks.shards import write_sources
 from xkd.benchmarks.sweep.space import Axes, Point
 from xkd.pipelines.convert.write import write_shards
 from xkd.pipelines.loader import Loader
@@ -145,11 +145,5 @@ def _source(folder: Path) -> Path:
     source = folder / "source"
     if source.exists():
         return source
-    (source / "clips").mkdir(parents=True)
-    files = [source / "clips" / f"{number}.mp4" for number in range(SHARD_CLIPS)]
-    for number, file in enumerate(files):
-        if number < DIFFERENT_CLIPS:
-            write_source(file, number)
-        else:
-            os.link(files[number % DIFFERENT_CLIPS], file)
+    write_sources(source / "clips", SHARD_CLIPS, DIFFERENT_CLIPS)
     return source

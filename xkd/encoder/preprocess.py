@@ -49,7 +49,7 @@ def audio_views(waveform: Tensor, starts: Sequence[int], data: DataConfig) -> Te
     longest = max(starts) + data.clip_samples
     heard = pad(heard, (0, max(0, longest - len(heard))))
     clips = torch.stack([heard[start : start + data.clip_samples] for start in starts])
-    return ((torch.log(_mel(data.audio)(clips) + LOG_FLOOR) - data.audio.mean) / data.audio.std).unsqueeze(1)
+    return ((torch.log(mel_spectrogram(data.audio)(clips) + LOG_FLOOR) - data.audio.mean) / data.audio.std).unsqueeze(1)
 
 
 def _square(pixels_T3HW: Tensor, data: DataConfig) -> Tensor:
@@ -70,7 +70,7 @@ def _resized(pixels_T3HW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @cache
-def _mel(audio: AudioConfig):
+def mel_spectrogram(audio: AudioConfig):
     """Waveforms [..., samples] to mel power spectrograms [..., F, N]."""
     from torchaudio.transforms import MelSpectrogram  # an encoder of pictures does without
 
