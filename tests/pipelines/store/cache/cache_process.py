@@ -13,6 +13,7 @@ from xkd.pipelines.store.range_locks import LockFile
 RUN = """
 import os, random, sys
 from pathlib import Path
+from xkd.pipelines.shards.open_files import OpenFiles
 from xkd.pipelines.store.cache import ShardCache
 from xkd.pipelines.store.cache_room import Room
 from xkd.pipelines.store.remote import open_remote
@@ -23,15 +24,6 @@ cache = ShardCache(
     open_remote(url), Path(folder), int(limit) or None, evicts=what != "stage", patience=Patience(tries=3, first_wait_seconds=0.01)
 )
 names = [shard.name for shard in cache.manifest.shards]
-
-
-def read(name):
-    while True:
-        try:
-            return cache.ensure(name).read_bytes()
-        except FileNotFoundError:
-            continue
-
 
 if what == "stage":
     cache.stage()
@@ -54,11 +46,13 @@ elif what == "linked":
     with Room(Path(folder), None, True).writing(cache.folder / f"{names[2]}.tar", 10**9) as refusal:
         print(refusal)
 elif what == "hammer":
-    draw = random.Random(int(rest[0]))
+    draw, tars = random.Random(int(rest[0])), OpenFiles(cache)
     order = draw.choices(names, k=int(rest[1]))
     for place, name in enumerate(order):
         cache.ahead(order[place : place + 3])
-        assert read(name) == (Path(rest[2]) / f"{name}.tar").read_bytes(), name
+        expected = (Path(rest[2]) / f"{name}.tar").read_bytes()
+        assert tars.pread(Path(name), 0, len(expected)) == expected, name
+        tars.close()  # to ask for it again
     print("all right")
 """
 
