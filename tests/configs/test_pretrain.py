@@ -117,6 +117,7 @@ METHOD = {
     "model.teacher_view": "global",
     "model.refinement": "mean",
     "model.cls_token": True,
+    "model.position_std": 0.02,
     "model.video.tubelet": (4, 16, 16),
     "model.video.mask_ratio": 0.85,
     "model.audio.patch": (4, 16),

@@ -48,6 +48,14 @@ def test_teachers_start_as_frozen_copies_of_the_students(sharing):
             assert not teacher.requires_grad
 
 
+def test_positions_begin_at_their_own_deviation_and_all_else_as_without_it():
+    usual, wide = tiny_xkd().state_dict(), tiny_xkd(position_std=0.5).state_dict()
+    for name, values in usual.items():
+        factor = 0.5 / 0.02 if name.endswith(".positions") else 1
+        torch.testing.assert_close(wide[name], factor * values, rtol=1e-6, atol=0)
+    assert 0.35 < torch.cat([wide[name].flatten() for name in wide if name.endswith(".positions")]).std() < 0.65
+
+
 def test_the_seed_alone_decides_the_weights():
     torch.manual_seed(1)
     first = tiny_xkd(seed=5).state_dict()

@@ -18,6 +18,7 @@ SWITCHES = {
     "model.teacher_view": "local",
     "model.refinement": "softmax",
     "model.cls_token": False,
+    "model.position_std": 0.5,
     "model.video.tubelet": (1, 4, 4),
     "model.video.mask_ratio": 0.5,
     "model.audio.patch": (2, 4),

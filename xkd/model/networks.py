@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from xkd.model.autoencoder import Decoder
-from xkd.model.config import ModelConfig
+from xkd.model.config import INIT_STD, ModelConfig
 from xkd.model.projector import Projector
 from xkd.model.tokenizers import Tokenizer
 from xkd.model.vit import Encoder, transformer_blocks
-
-INIT_STD = 0.02
 
 
 class Teacher(nn.Module):
@@ -63,7 +61,7 @@ def build_networks(config: ModelConfig, video_shape: tuple[int, ...], audio_shap
     video_blocks = transformer_blocks(config.encoder_shape)
     audio_blocks = transformer_blocks(config.encoder_shape) if config.sharing == "none" else video_blocks
     video, audio = _student(config, video_tokenizer, video_blocks), _student(config, audio_tokenizer, audio_blocks)
-    initialise(nn.ModuleList([video, audio]), seed)
+    initialise(nn.ModuleList([video, audio]), seed, config.position_std)
     teachers = (Teacher(video.encoder, video.head), Teacher(audio.encoder, audio.head))
     # Copied together, what the two have in common stays in common.
     video_teacher, audio_teacher = copy.deepcopy(teachers) if config.sharing == "both" else map(copy.deepcopy, teachers)
@@ -78,11 +76,11 @@ def _student(config: ModelConfig, tokenizer: Tokenizer, blocks: nn.ModuleList) -
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, seed: int) -> None:
+def initialise(module: nn.Module, seed: int, position_std: float = INIT_STD) -> None:
     """Initialises every parameter from `seed`, whatever the state of the global generators, which it leaves as they were.
 
-    The paper does not say how. As in MAE: linear layers Xavier-uniform with zero bias; positions, class and mask tokens normal with
-    deviation 0.02; LayerNorms 1 and 0.
+    The paper does not say how. As in MAE: linear layers Xavier-uniform with zero bias; class and mask tokens normal with deviation
+    0.02, positions with `position_std`; LayerNorms 1 and 0.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -95,8 +93,10 @@ def initialise(module: nn.Module, seed: int) -> None:
             elif isinstance(part, Projector):
                 nn.init.xavier_uniform_(part.directions)
             elif isinstance(part, Tokenizer | Decoder):
-                for parameter in part.parameters(recurse=False):
+                for name, parameter in part.named_parameters(recurse=False):
                     nn.init.trunc_normal_(parameter, std=INIT_STD)
+                    if name == "positions":
+                        parameter.mul_(position_std / INIT_STD)
 
 
 def _zero(bias: Tensor | None) -> None:
