@@ -21,7 +21,7 @@ def configuration(run_dir, *fields):
         ("data.canonical_nodes=7", "data.canonical_nodes: 16 -> 7"),
         ("train.epochs=3", "train.epochs: 12.0 -> 3.0"),
         ("train.global_batch=32", "train.global_batch: 16 -> 32"),
-        ("model.video.mask_ratio=0.5", "model.video.mask_ratio: 0.75 -> 0.5"),
+        ("model.video.mask_ratio=0.6", "model.video.mask_ratio: 0.5 -> 0.6"),
         ("deepspeed.overrides={prescale_gradients: true}", "deepspeed.overrides.prescale_gradients: (not set) -> True"),
     ],
 )
