@@ -68,7 +68,7 @@ class ModelConfig(Settings):
     teacher_view: Literal["global", "local"] = Field("global", description="what teachers see: the global or the first local view")
     refinement: Literal["mean", "softmax", "none"] = Field("mean", description="how the teachers' features weigh their tokens")
     cls_token: bool = Field(True, description="a class token before the others")
-    position_std: float = Field(INIT_STD, gt=0, description="deviation that learned positions begin with; in MAE's fixed ones it is .7")
+    position_std: float = Field(INIT_STD, gt=0, description="deviation that learned positions begin with (MAE's fixed ones: .7)")
     activation_checkpointing: bool = Field(False, description="compute activations twice, not keep them: less memory")
     video: VideoConfig = VideoConfig()
     audio: AudioConfig = AudioConfig()
