@@ -58,17 +58,24 @@ def left() -> Counter:
 
 
 def shared_memory() -> list[str]:
-    """What is in /dev/shm, but for what only other processes of the machine have mapped."""
-    names = os.listdir("/dev/shm")
-    mapped = {number: mapped_shared_memory(number) for number in os.listdir("/proc") if number.isdigit()}
+    """What is in /dev/shm, but for what only other processes of the machine have mapped.
+
+    They are told by number, since a semaphore is mapped under the name that it had while it was made.
+    """
+    numbers = {}
+    for path in Path("/dev/shm").iterdir():
+        with suppress(FileNotFoundError):  # gone meanwhile
+            numbers[path.name] = path.stat().st_ino
+    mapped = {process: mapped_shared_memory(process) for process in os.listdir("/proc") if process.isdigit()}
     others = set().union(*mapped.values()) - mapped[str(os.getpid())]
-    return sorted(set(names) - others)
+    return sorted(name for name, number in numbers.items() if number not in others)
 
 
-def mapped_shared_memory(number: str) -> set[str]:
+def mapped_shared_memory(process: str) -> set[int]:
+    """The file numbers of what a process has mapped there."""
     with suppress(OSError):  # it has ended, or is another user's
-        lines = Path(f"/proc/{number}/maps").read_text().splitlines()
-        return {line.split("/dev/shm/")[1].removesuffix(" (deleted)") for line in lines if "/dev/shm/" in line}
+        lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+        return {int(line.split()[4]) for line in lines if "/dev/shm/" in line}
     return set()
 
 
@@ -121,7 +128,7 @@ def test_nothing_is_left_in_this_process(shards, ending):
     assert "process" not in {kind for kind, _ in held - before}
     ending(one)
     del one
-    assert not left() - before  # what ended meanwhile of an earlier test's threads is no matter
+    assert left() - before == Counter()  # what ended meanwhile of an earlier test's threads is no matter
 
 
 CHILD = """
